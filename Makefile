@@ -1,0 +1,46 @@
+# insitu: retrain models where the data lives. Every target sets up what it needs; a second use is instant.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help retrain test check bench docs up clean
+help: ## Show the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+retrain: .venv/.ready ## Retrain the example model on real data, end to end. MONTHS=10 has January to October in place.
+	@$(BIN)/insitu demo prepare $(if $(MONTHS),--months '$(MONTHS)')
+	@$(BIN)/insitu retrain flights
+
+test: .venv/.ready check ## Check and test everything; on Debian as root, install the system parts first.
+	@tests/system-parts.sh
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: .venv/.ready ## Lint, types, and the direction of imports.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/.ready ## Measure. BENCH=name picks one; tables and var/bench/NAME.json.
+	@$(BIN)/python -m bench $(BENCH)
+
+docs: .venv/.ready ## Build the documentation into var/docs.
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "open var/docs/index.html"
+
+up: .venv/.ready ## Prefect server with UI, worker and MLflow UI for the local site.
+	@$(BIN)/insitu up
+
+# The lock pins every package with its hashes; uv installs them in seconds and is itself one of them.
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "insitu needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); name one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' requirements.lock)"
+	@echo "installing the locked packages into .venv"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean: ## Remove everything that was made: the environment, data, state, models, images.
+	rm -rf .venv var

@@ -1,0 +1,1 @@
+"""Expectation suites, as data, and the engine that checks a batch against one in a single pass."""

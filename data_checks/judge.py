@@ -1,0 +1,173 @@
+"""Great Expectations: the only module that knows it. It says what it wants to know, and it judges.
+
+No data context, no file, no telemetry: an expectation names the metrics it needs, and judges the
+values that it is given. Where they were computed is its caller's business.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before the import below, which reads it
+
+import pyarrow as pa
+from great_expectations.core import (
+    ExpectationSuiteValidationResult,
+    ExpectationValidationResult,
+)
+from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+from great_expectations.expectations.expectation import Expectation as Expectation
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+from great_expectations.expectations.registry import list_registered_expectation_implementations
+from great_expectations.validator.metric_configuration import MetricConfiguration
+from great_expectations.validator.metrics_calculator import MetricsCalculator
+
+from data_checks.recipes import Metric
+from data_checks.suite import Suite
+from insitu.errors import SettingsError
+
+Result = ExpectationValidationResult
+MetricId = tuple[str, Any, Any]
+_BUILT_IN_ERROR = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception))\b", re.MULTILINE)
+
+
+def build(suite: Suite) -> list[Expectation]:
+    """Return the suite's expectations; raise `SettingsError` with every problem of the suite."""
+    built: list[Expectation] = []
+    problems: list[str] = []
+    for number, row in enumerate(suite.expectations, start=1):
+        try:
+            built.append(ExpectationConfiguration(**row).to_domain_obj())
+        except ExpectationNotFoundError:
+            problems.append(f"expectation {number}: {row['type']} is unknown{_suggestion(row['type'])}")
+        except (ValueError, TypeError, KeyError) as exc:
+            problems.append(f"expectation {number}, {row['type']}: {_complaints(exc)}")
+    if problems:
+        raise SettingsError(
+            f"{suite.origin} holds expectations that cannot be meant",
+            found="; ".join(problems),
+            wanted="types and arguments of Great Expectations 1.x",
+        )
+    return built
+
+
+def columns_of(expectation: Expectation) -> tuple[str, ...]:
+    """Return the columns whose values the expectation is about."""
+    kwargs = expectation.configuration.kwargs
+    single = tuple(kwargs[key] for key in ("column", "column_A", "column_B") if kwargs.get(key))
+    is_of_table = expectation.expectation_type.startswith("expect_table_")
+    return single or (() if is_of_table else tuple(kwargs.get("column_list") or ()))
+
+
+class Judge:
+    """Great Expectations over *rows*, which may be none: then it still says what it wants to know."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._engine = PandasExecutionEngine(batch_data_dict={"batch": rows.to_pandas()})
+
+    def wanted(self, expectation: Expectation) -> dict[MetricId, Metric]:
+        """Return the metrics that the expectation needs; raises whatever GX raises."""
+        return {
+            metric.id: Metric(metric.metric_name, dict(metric.metric_domain_kwargs), dict(metric.metric_value_kwargs))
+            for metric in self._wanted(expectation)
+        }
+
+    def schema_metrics(self, expectation: Expectation) -> dict[MetricId, Any]:
+        """Return those of the metrics that the columns' names and types answer."""
+        asked = [m for m in self._wanted(expectation) if m.metric_name in _SCHEMA_METRICS]
+        return self._resolve(asked)[0] if asked else {}
+
+    def verdict(self, expectation: Expectation, metrics: Mapping[MetricId, Any]) -> Result:
+        """Return GX's judgement over *metrics*; what it raises becomes a failed expectation."""
+        try:
+            return expectation.metrics_validate(
+                metrics=dict(metrics), runtime_configuration=_runtime(), execution_engine=self._engine
+            )
+        except Exception as exc:  # noqa: BLE001  # whatever GX raises, the expectation was not met
+            return failed(expectation, type(exc).__name__)
+
+    def own_verdict(self, expectation: Expectation) -> Result:
+        """Return GX's judgement over metrics that GX itself computes from the rows."""
+        try:
+            metrics, aborted = self._resolve(self._wanted(expectation))
+        except Exception as exc:  # noqa: BLE001  # as above
+            return failed(expectation, type(exc).__name__)
+        if aborted:
+            return failed(expectation, _raised(aborted.values()))
+        return self.verdict(expectation, metrics)
+
+    def _wanted(self, expectation: Expectation) -> Sequence[MetricConfiguration]:
+        return expectation.get_validation_dependencies(
+            execution_engine=self._engine, runtime_configuration=_runtime()
+        ).get_metric_configurations()
+
+    def _resolve(self, wanted: Sequence[MetricConfiguration]) -> tuple[dict[Any, Any], Mapping[Any, Any]]:
+        # Not compute_metrics(): that one logs the exceptions, which quote values.
+        calculator = MetricsCalculator(execution_engine=self._engine, show_progress_bars=False)
+        graph = calculator.build_metric_dependency_graph(list(wanted), _runtime())
+        return calculator.resolve_validation_graph(graph=graph, runtime_configuration=_runtime())
+
+
+def failed(expectation: Expectation, error: str) -> Result:
+    """Return the result of an expectation that could not be judged because of *error*."""
+    return ExpectationValidationResult(
+        success=False,
+        expectation_config=expectation.configuration,
+        exception_info={
+            "raised_exception": True,
+            "exception_message": error,
+            "exception_traceback": None,
+        },
+    )
+
+
+def as_suite_result(suite: Suite, results: Sequence[Result]) -> Mapping[str, Any]:
+    """Return all results as the JSON values that GX makes of a suite's result."""
+    met = sum(bool(result.success) for result in results)
+    whole = ExpectationSuiteValidationResult(
+        results=list(results),
+        success=met == len(results),
+        suite_name=suite.name,
+        statistics={
+            "evaluated_expectations": len(results),
+            "successful_expectations": met,
+            "unsuccessful_expectations": len(results) - met,
+            "success_percent": 100 * met / len(results),
+        },
+    )
+    return dict(whole.to_json_dict())  # type: ignore[no-untyped-call]
+
+
+_SCHEMA_METRICS = ("table.columns", "table.column_types", "table.column_count")
+
+
+def _runtime() -> dict[str, Any]:
+    """Return a fresh configuration, since GX writes into it: counts, and no list of values."""
+    return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": 0}}
+
+
+def _raised(aborted: Iterable[Mapping[str, Any]]) -> str:
+    """Return the class of the first exception that GX caught; its text may quote values."""
+    for info in aborted:
+        for name in _BUILT_IN_ERROR.findall(info["exception_info"]["exception_traceback"] or ""):
+            if hasattr(builtins, name):
+                return str(name)
+    return "MetricResolutionError"
+
+
+def _suggestion(unknown: str) -> str:
+    near = get_close_matches(unknown, list_registered_expectation_implementations(), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _complaints(exc: Exception) -> str:
+    errors: Callable[[], list[dict[str, Any]]] | None = getattr(exc, "errors", None)
+    if errors is None:
+        return str(exc)
+    return ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors())

@@ -1,0 +1,77 @@
+"""What a validation says: a redacted part that may leave the site, and the full result that may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the scan is."""
+
+    row_groups_done: int
+    row_groups: int
+    rows_done: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One expectation that failed: which, on what, how often and why; never a value of the data.
+
+    Attributes:
+        expectation: The expectation's type.
+        columns: The columns that it names.
+        unexpected_count: Rows (or distinct values) that break it, where it counts them.
+        rows: Rows that it looked at, where it counts them.
+        reason: A fixed phrase.
+    """
+
+    expectation: str
+    columns: tuple[str, ...]
+    unexpected_count: int | None
+    rows: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one validation; everything but *full* may leave the site.
+
+    Attributes:
+        expectations: How many were judged.
+        failed: How many of them failed.
+        rows: Rows of the batch.
+        bytes_read: Bytes that were asked of the store.
+        failures: The failed ones, in the suite's order.
+        notes: What the reader should know about how it was checked.
+        drift: Reserved; always None.
+        full: The complete Great Expectations result as JSON values, with values of the data.
+    """
+
+    success: bool
+    suite: str
+    expectations: int
+    failed: int
+    rows: int
+    bytes_read: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    drift: None = None
+    full: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the redacted part as JSON values."""
+        return {
+            "success": self.success,
+            "suite": self.suite,
+            "expectations": self.expectations,
+            "failed": self.failed,
+            "rows": self.rows,
+            "bytes_read": self.bytes_read,
+            "drift": self.drift,
+            "failures": [{**asdict(failure), "columns": list(failure.columns)} for failure in self.failures],
+            "notes": list(self.notes),
+        }

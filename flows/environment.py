@@ -1,0 +1,34 @@
+"""The surroundings of a flow that runs in this process: Prefect keeps to the project.
+
+Call `prepare` before Prefect is imported: its settings are read once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from insitu import telemetry
+from insitu.services import running_api_url
+
+LOGGERS = ("data_checks", "insitu", "tasks")
+
+
+def prepare(project: Path) -> None:
+    """Set what is not set yet: no telemetry, Prefect's files below the project's `var/`.
+
+    The server is the one that PREFECT_API_URL names, else that of `insitu up` when it runs, else a
+    temporary one.
+    """
+    telemetry.switch_off()
+    os.environ.setdefault("INSITU_PROJECT", str(project))
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", ",".join(LOGGERS))
+    if "PREFECT_API_URL" not in os.environ:
+        home = project / "var" / "prefect"
+        os.environ.setdefault("PREFECT_HOME", str(home))
+        os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
+        if url := running_api_url(project):
+            os.environ["PREFECT_API_URL"] = url
+        else:
+            os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
+            os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

@@ -1,0 +1,80 @@
+"""Retrain one model at one site: the order of steps, nothing else.
+
+    snapshot → ready → validate → train → gate → register → containerize → publish
+
+Run it with `insitu retrain MODEL`, from the Prefect UI, or by a schedule. A batch that is done is not
+done twice: a second start with the same run key finds the record of the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.environment import LOGGERS
+from insitu import telemetry
+from insitu.errors import InsituError
+from insitu.lineage import close, finished
+from insitu.project import find_project
+from insitu.runs import Run
+from tasks.containerize import containerize
+from tasks.gate import gate
+from tasks.publish import publish
+from tasks.ready import check_readiness
+from tasks.register import register
+from tasks.snapshot import snapshot_batch
+from tasks.train import train
+from tasks.validate import validate_batch
+
+
+@flow(name="retrain", flow_run_name="{model}@{site}", persist_result=False)
+def retrain(model: str, site: str = "local", batch: str | None = None) -> State[Any]:
+    """Retrain *model* at *site* on the blobs that lie there now.
+
+    Args:
+        model: Name of a folder in models/.
+        site: Name of a file in deployments/sites/, without .toml.
+        batch: Path of a JSON manifest of pinned blobs; without it the current blobs are pinned.
+
+    Returns:
+        The run record. The state is named `Completed`, `NotPromoted` when the gate said no, or
+        `NothingNew` when this batch was done before.
+    """
+    telemetry.switch_off()
+    for name in LOGGERS:  # Prefect attaches its handlers to them, but sets no level
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        run = snapshot_batch(find_project(Path(os.environ.get("INSITU_PROJECT", "."))), model, site, batch)
+        with run.site.only_run(model):
+            return _once(run)
+    except InsituError as error:
+        return Failed(message=error.render(), data=error)
+
+
+def _once(run: Run) -> State[Any]:
+    if record := finished(run):
+        return Completed(name="NothingNew", message=f"batch {run.batch.fingerprint[:12]} is done", data=record)
+    try:
+        return _steps(run)
+    except BaseException as error:
+        close(run, "Failed", error)
+        raise
+
+
+def _steps(run: Run) -> State[Any]:
+    check_readiness(run)
+    validate_batch(run)
+    trained = train(run)
+    decision = gate(run, trained)
+    if decision.verdict != "promote":
+        return Completed(name="NotPromoted", message="; ".join(decision.reasons), data=close(run, "NotPromoted"))
+    version = register(run, trained, decision)
+    image = containerize(run, trained, version)
+    publication = publish(run, version, image)
+    return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))

@@ -1,0 +1,3 @@
+"""insitu: retrain models where the data lives."""
+
+__version__ = "0.1.0"

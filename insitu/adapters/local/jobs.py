@@ -1,0 +1,102 @@
+"""Edge jobs as processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_full_disks
+from insitu.ports import JobStatus
+
+_GRACE_S = 5.0
+_FULL_BELOW_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ProcessJobs:
+    """`TrainingJobs` that runs each job in a process group of its own, one folder per job under *root*.
+
+    A job ends with the process that submitted it, so a job without a result is started again.
+    """
+
+    root: Path
+    backend: str = "process"
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False, compare=False)
+
+    def submit(self, key: str, spec: Mapping[str, Any]) -> str:
+        """Start the job, or find the finished one; raise `StorageFull`."""
+        folder = self.output(key)
+        if key in self._children or (folder / "result.json").is_file():
+            return key
+        with naming_full_disks(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / "spec.json").write_text(json.dumps(spec))
+            with open(folder / "edge.txt", "wb") as own_output:
+                self._children[key] = subprocess.Popen(
+                    [sys.executable, "-m", "insitu.edge.job", str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=own_output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        return key
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return where the job stands."""
+        child = self._children.get(job_id)
+        if child is not None and child.poll() is None:
+            return JobStatus("running")
+        folder = self.output(job_id)
+        if (folder / "result.json").is_file():
+            return JobStatus("completed")
+        if child is not None and child.returncode == -signal.SIGTERM:
+            return JobStatus("canceled")
+        return JobStatus("failed", _failure(folder))
+
+    def log(self, job_id: str, offset: int) -> bytes:
+        """Return the job's log from *offset* on."""
+        try:
+            with open(self.output(job_id) / "log.txt", "rb") as file:
+                file.seek(offset)
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def cancel(self, job_id: str) -> None:
+        """End the job's process group: politely, then surely."""
+        child = self._children.get(job_id)
+        if child is None:
+            return
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, sign)
+                child.wait(_GRACE_S)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+
+    def output(self, job_id: str) -> Path:
+        """Return the job's folder."""
+        return self.root / job_id
+
+
+def _failure(folder: Path) -> InsituError:
+    try:
+        return InsituError.from_json(json.loads((folder / "failure.json").read_text()))
+    except (OSError, ValueError):
+        pass
+    if shutil.disk_usage(folder).free < _FULL_BELOW_BYTES:
+        return StorageFull(f"no space left in {folder}", todo="free some space, then start the run again")
+    return TrainingFailed(
+        "the edge job ended without a result or a reason", todo=f"its own output is in {folder / 'edge.txt'}"
+    )

@@ -1,0 +1,151 @@
+"""The MLflow model registry on a database of this site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from insitu.crashpoints import crashpoint
+from insitu.errors import BackendUnavailable, RegistryFailed
+from insitu.ports import ModelVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RUN_KEY = "insitu.run_key"
+
+
+@dataclass(frozen=True)
+class MlflowModels:
+    """`ModelRegistry` over an MLflow tracking store.
+
+    MLflow chooses version numbers itself, so a version is found by the run key in its tags, which
+    MLflow writes in the same transaction as the version.
+    """
+
+    uri: str
+    artifacts: Path
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        path = Path(unquote(urlparse(self.uri).path))
+        if self.uri.startswith("sqlite:"):
+            Path(str(path)[1:] if str(path).startswith("//") else path).parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def find(self, model: str, run_key: str) -> ModelVersion | None:
+        """Return the version that the run *run_key* registered."""
+        return next((v for v in self.versions(model) if v.tags.get(RUN_KEY) == run_key), None)
+
+    def register(self, model: str, run_key: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
+        """Register *folder* once per run key: look first, then create run, files and version."""
+        if (found := self.find(model, run_key)) is not None:
+            return found
+        with _translated(model):
+            run_id = self._run(model, run_key, tags)
+            crashpoint("register:run-created")
+            self._client.log_artifacts(run_id, str(folder), "model")
+            crashpoint("register:files-logged")
+            self._ensure_model(model)
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/model"
+            all_tags = {**tags, RUN_KEY: run_key}
+            version = self._client.create_model_version(model, source, run_id=run_id, tags=all_tags)
+            self._client.set_terminated(run_id)
+            return _version(version)
+
+    def versions(self, model: str) -> Sequence[ModelVersion]:
+        """Return every version, oldest first."""
+        with _translated(model):
+            found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
+        return sorted(map(_version, found), key=lambda v: int(v.version))
+
+    def alias(self, model: str, alias: str) -> ModelVersion | None:
+        """Return the version that *alias* names."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with _translated(model):
+                return _version(self._client.get_model_version_by_alias(model, alias))
+        except RegistryFailed as exc:
+            cause = exc.__cause__
+            if isinstance(cause, MlflowException) and cause.error_code in _ABSENT:
+                return None
+            raise
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point *alias* at *version*."""
+        with _translated(model):
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or overwrite tags of a version."""
+        with _translated(model):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(model, version, key, value)
+
+    def folder(self, version: ModelVersion) -> Path:
+        """Return the version's files, where MLflow keeps them."""
+        folder = Path(unquote(urlparse(version.uri).path))
+        if not (folder / "MLmodel").is_file():
+            raise RegistryFailed(
+                f"the files of {version.name} version {version.version} are gone",
+                found=f"no MLmodel in {folder}",
+                todo="restore the folder from a backup, or move the alias to another version",
+            )
+        return folder
+
+    def _run(self, model: str, run_key: str, tags: Mapping[str, str]) -> str:
+        """Return the MLflow run of this run key, created at need."""
+        experiment = self._client.get_experiment_by_name(model)
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(model, artifact_location=(self.artifacts / model).as_uri())
+        )
+        runs = self._client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'")
+        if runs:
+            return str(runs[0].info.run_id)
+        run = self._client.create_run(experiment_id, run_name=run_key[:12], tags={**tags, RUN_KEY: run_key})
+        for key, value in tags.items():
+            if key.startswith("metric."):
+                self._client.log_metric(run.info.run_id, key.removeprefix("metric."), float(value))
+        return str(run.info.run_id)
+
+    def _ensure_model(self, model: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def _version(version: Any) -> ModelVersion:
+    return ModelVersion(version.name, str(version.version), version.source, dict(version.tags))
+
+
+@contextmanager
+def _translated(model: str) -> Iterator[None]:
+    """Turn MLflow's and the database's errors about *model* into ours, keeping the cause."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except MlflowException as exc:
+        if exc.error_code == "TEMPORARILY_UNAVAILABLE":
+            raise BackendUnavailable(f"the model registry gives no answer about {model}") from exc
+        raise RegistryFailed(f"the model registry refused a request about {model}", found=exc.error_code) from exc
+    except OperationalError as exc:
+        raise BackendUnavailable(f"the model registry's database gives no answer about {model}") from exc

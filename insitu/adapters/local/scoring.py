@@ -1,0 +1,200 @@
+"""Run an image without a container engine: its own loader, interpreter and libraries, as a process.
+
+The server listens on a unix socket, so it needs no port, and where the kernel allows it no network.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from insitu.errors import ImageFailed
+from insitu.images.manifest import parts_of
+from insitu.images.unpack import unpack_image
+from insitu.ports import ImageRegistry, Scorer
+
+_POLL_S = 0.02
+_STOP_S = 15
+_NO_NETWORK = ("--user", "--map-root-user", "--net", "--")
+# The last line of a traceback, or the server's own line.
+_CLASS = re.compile(r"(?:^|cannot be loaded: )((?:\w+\.)*[A-Z]\w+)(?=:|$)", re.MULTILINE)
+_ROOTED = ("PYTHONHOME", "PYTHONPATH", "PATH", "INSITU_MODEL")
+
+
+@dataclass(frozen=True)
+class ProcessScoringHost:
+    """`ScoringHost` for images that insitu assembled, on a machine of the same kind.
+
+    Args:
+        work: Folder for unpacked images; may be removed at any time when nothing runs.
+        ready_timeout_s: How long a server may take to load its model.
+    """
+
+    work: Path
+    ready_timeout_s: float = 120.0
+
+    @cached_property
+    def isolated(self) -> bool:
+        """Whether servers run without a network: true where users may make namespaces."""
+        return bool(self._unshare)
+
+    @cached_property
+    def _unshare(self) -> tuple[str, ...]:
+        command = (shutil.which("unshare") or "unshare", *_NO_NETWORK)
+        try:
+            done = subprocess.run([*command, "true"], capture_output=True, check=False)
+        except FileNotFoundError:
+            return ()
+        return () if done.returncode else command
+
+    @contextmanager
+    def run(self, images: ImageRegistry, digest: str) -> Iterator[Scorer]:
+        """Start the image and wait until it is ready; raise `ImageFailed` with the reason."""
+        root = unpack_image(images, digest, self.work)
+        config = _config(images, digest)
+        # The socket's path may have 107 bytes at most, wherever the project is.
+        with tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp") as scratch:
+            path = Path(scratch, "s")
+            command = [*self._unshare, *_command(root, config), "--uds", str(path), "--end-with-parent"]
+            with Path(scratch, "err").open("wb+") as errors:
+                process = subprocess.Popen(
+                    command,
+                    env=_environment(root, config) | {"HOME": scratch, "TMPDIR": scratch},
+                    cwd=scratch,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+                try:
+                    scorer = SocketScorer(path)
+                    self._wait(process, scorer, Path(scratch, "err"))
+                    yield scorer
+                finally:
+                    _stop(process)
+
+    def _wait(self, process: subprocess.Popen[bytes], scorer: SocketScorer, errors: Path) -> None:
+        deadline = time.monotonic() + self.ready_timeout_s
+        while not _ready(scorer):
+            if (status := process.poll()) is not None:
+                reason = _class_in(errors) or f"exit status {status}"
+                raise ImageFailed("the image's server ended before it was ready", found=reason)
+            if time.monotonic() > deadline:
+                raise ImageFailed(
+                    "the image's server did not become ready",
+                    found=_class_in(errors),
+                    wanted=f"an answer at /ready within {self.ready_timeout_s:.0f} s",
+                )
+            time.sleep(_POLL_S)
+
+
+def _ready(scorer: SocketScorer) -> bool:
+    try:
+        return scorer.request("GET", "/ready")[0] == 200
+    except ImageFailed:  # nobody listens yet
+        return False
+
+
+def _class_in(errors: Path) -> str | None:
+    """Return the last exception class that the server wrote; its text may hold values and stays here."""
+    found = _CLASS.findall(errors.read_text(errors="replace")[-20_000:])
+    return found[-1] if found else None
+
+
+def _config(images: ImageRegistry, digest: str) -> dict[str, Any]:
+    found = images.resolve(digest)
+    if found is None:
+        raise ImageFailed(f"{images.name} has no image {digest}")
+    with tempfile.TemporaryDirectory(prefix="insitu-") as scratch:
+        path = Path(scratch) / "config"
+        images.fetch_blob(parts_of(found[1])[0], path)
+        return dict(json.loads(path.read_bytes())["config"])
+
+
+def _environment(root: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Return the image's environment, and nothing of this process's, with its paths under *root*."""
+    values = dict(str(one).split("=", 1) for one in config["Env"])
+    return {
+        name: _rooted(root, value) if name in _ROOTED else value
+        for name, value in values.items()
+        if name != "LD_LIBRARY_PATH"  # given to the loader, lest this system's programs see it
+    }
+
+
+def _rooted(root: Path, paths: str) -> str:
+    return ":".join(f"{root}{path}" for path in paths.split(":"))
+
+
+def _command(root: Path, config: dict[str, Any]) -> list[str]:
+    """Return the entry point, run by the image's loader with the image's libraries only."""
+    values = dict(str(one).split("=", 1) for one in config["Env"])
+    interpreter, *arguments = config["Entrypoint"]
+    loaders = sorted(root.glob("lib*/ld-linux-*.so.*"))
+    if not loaders:
+        raise ImageFailed("the image has no loader", todo="only images that insitu assembled run as a process")
+    program = f"{root}{interpreter}"
+    return [
+        str(loaders[0]),
+        *("--inhibit-cache", "--inhibit-rpath", program),
+        *("--library-path", _rooted(root, values["LD_LIBRARY_PATH"])),
+        *(program, *arguments),
+    ]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started; return when it is gone."""
+    _signal(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_S)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+@dataclass(frozen=True)
+class SocketScorer:
+    """`Scorer` over a unix socket."""
+
+    path: Path
+    timeout_s: float = 60.0
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Return status and body of one HTTP request; raise `ImageFailed` when nobody answers."""
+        connection = _UnixConnection(self.path, self.timeout_s)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as exc:
+            raise ImageFailed("the image's server does not answer", found=type(exc).__name__) from exc
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

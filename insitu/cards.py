@@ -1,0 +1,113 @@
+"""What people read about a run: tables, the model card and its pictures; aggregates only."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from insitu.gate import Decision, gain
+from insitu.lineage import significant
+from insitu.settings import GateSettings
+from insitu.training import Trained
+
+_COLOURS = {"challenger": "#0072b2", "champion": "#d55e00"}
+"""Two of the colours that colour-blind people can tell apart (Okabe and Ito, 2008)."""
+
+
+def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the failed expectations, or one row that says that all hold."""
+    if report["success"]:
+        return [
+            {
+                "expectation": f"all {report['expectations']} of {report['suite']}",
+                "result": "hold",
+                "rows": report["rows"],
+            }
+        ]
+    return [
+        {
+            "expectation": failure["expectation"],
+            "columns": ", ".join(failure["columns"]),
+            "unexpected": failure["unexpected_count"],
+            "rows": failure["rows"],
+            "reason": failure["reason"],
+        }
+        for failure in report["failures"]
+    ]
+
+
+def gate_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
+    """Return one row per metric: challenger, champion, floor, and the primary's gain."""
+    return [_gate_row(name, trained, gate) for name in gate.metrics]
+
+
+def _gate_row(name: str, trained: Trained, gate: GateSettings) -> dict[str, Any]:
+    metric = gate.metrics[name]
+    row = {
+        "metric": f"{name} ({metric.direction} is better)",
+        "challenger": _number(trained.metrics["challenger"][name]),
+        "champion": _number(trained.metrics.get("champion", {}).get(name)),
+        "floor": _number(metric.floor),
+        "gain": "",
+    }
+    if name == gate.primary and trained.difference:
+        estimate, low, high = gain(trained.difference, metric.direction == "higher")
+        row["gain"] = f"{estimate:+.4g} ({low:+.4g} to {high:+.4g})"
+    return row
+
+
+def model_card(name: str, trained: Trained, decision: Decision, gate: GateSettings, facts: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown, its pictures as data URIs."""
+    champion = f"version {decision.champion}" if decision.champion else "none yet"
+    lines = [
+        f"# {name}: {decision.verdict}",
+        *(f"- {reason}" for reason in decision.reasons),
+        "",
+        markdown_table(gate_table(trained, gate)),
+        "",
+        f"Judged on {trained.rows:,} holdout rows; champion: {champion}.",
+        "",
+        *(f"- **{key}**: {value}" for key, value in facts.items()),
+    ]
+    if trained.curves.get("challenger"):
+        picture = base64.b64encode(curves_png(trained.curves)).decode()
+        lines += ["", f"![ROC and calibration curves](data:image/png;base64,{picture})"]
+    return "\n".join(lines)
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return *rows* as a Markdown table."""
+    rows = list(rows)
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([str(row[c]) for c in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def curves_png(curves: Mapping[str, Any]) -> bytes:
+    """Draw the ROC and the calibration curves of challenger and champion; return a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    roc, calibration = figure.subplots(1, 2)
+    for role, drawn in curves.items():
+        style = {"label": role, "color": _COLOURS[role], "linestyle": "-" if role == "challenger" else "--"}
+        roc.plot(drawn["roc"]["false_positive_rate"], drawn["roc"]["true_positive_rate"], **style)
+        bins = drawn["calibration"]
+        calibration.plot(
+            [b["predicted"] for b in bins], [b["observed"] for b in bins], marker="o", markersize=3, **style
+        )
+    highest = max(max(b["predicted"], b["observed"]) for drawn in curves.values() for b in drawn["calibration"])
+    for axes, end in ((roc, 1.0), (calibration, highest)):
+        axes.plot([0, end], [0, end], color="#999999", linewidth=0.8)
+        axes.legend(frameon=False)
+    roc.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+    calibration.set(title="Calibration", xlabel="predicted", ylabel="observed")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=80)
+    return png.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{significant(float(value)):g}"

@@ -1,0 +1,252 @@
+"""The command line. Thin: it opens things, calls one function, prints, and picks the exit code.
+
+Everything heavy is imported inside commands, so that `insitu --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from insitu import __version__
+from insitu.errors import InsituError
+
+EXIT_CODES = {"Completed": 0, "NotPromoted": 3, "ValidationFailed": 4}
+
+
+class Commands(click.Group):
+    """A group that turns insitu's errors into one message and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InsituError as error:
+            fail(error)
+        except BrokenPipeError:
+            sys.exit(1)
+
+
+def fail(error: InsituError) -> NoReturn:
+    """Print *error* for a person, and end with its exit code."""
+    click.echo(click.style(error.render(), fg="red") if sys.stderr.isatty() else error.render(), err=True)
+    sys.exit(error.exit_code)
+
+
+def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command a *project*: --project, INSITU_PROJECT or the nearest folder above."""
+
+    @click.option(
+        "--project",
+        type=click.Path(path_type=Path),
+        envvar="INSITU_PROJECT",
+        help="Folder with models/ and deployments/.  [default: the nearest one from here upwards]",
+    )
+    @wraps(command)
+    def with_project(*args: Any, project: Path | None, **options: Any) -> Any:
+        from insitu.project import find_project
+
+        return command(*args, project=find_project(project or Path.cwd()), **options)
+
+    return with_project
+
+
+site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on standard output.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="insitu")
+def main() -> None:
+    """Retrain models where the data lives.
+
+    \b
+    A first run on the example data:
+      insitu demo prepare         January to September of the example data
+      insitu retrain flights      validate, train, gate, register, containerize, publish
+      insitu score flights        ask the published image
+      insitu demo add-month       the next month arrives
+      insitu retrain flights      the new model meets the champion
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 bad usage or settings, 3 not promoted,
+    4 the data failed validation.
+    """
+
+
+@main.command()
+@click.argument("model")
+@site_option
+@click.option(
+    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
+)
+@json_option
+@project_option
+def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:
+    """Retrain MODEL here and now, on the blobs that lie at the site.
+
+    Starting it again is safe: a batch that is done is not done twice, and a run that was interrupted
+    goes on after its last finished step.
+    """
+    from insitu.lineage import finished
+    from insitu.runs import open_run
+
+    run = open_run(project, model, site, batch)
+    record, news = finished(run), False
+    try:
+        if record is None:  # answered before Prefect is started, which takes seconds
+            record, news = _run_flow(project, model, site, batch), True
+    except InsituError:
+        if as_json:
+            click.echo(json.dumps(run.journal.entry("record"), indent=1))
+        raise
+    if as_json:
+        click.echo(json.dumps(record, indent=1))
+    else:
+        from insitu.console import print_outcome
+
+        print_outcome(record, news)
+    sys.exit(EXIT_CODES[record["state"]])
+
+
+def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[str, Any]:
+    """Run the flow in this process and return the run record; raise what the flow raised."""
+    from flows.environment import prepare
+
+    prepare(project)
+    # A polite end, so that the edge job ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    from flows.retrain import retrain as flow
+
+    state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return dict(outcome)
+
+
+@main.command()
+@click.argument("model")
+@site_option
+@json_option
+@project_option
+def history(project: Path, model: str, site: str, as_json: bool) -> None:
+    """List the runs of MODEL: versions, verdicts, metrics."""
+    records = _records(project, site, model).of_model(model)
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+    else:
+        from insitu.console import print_history
+
+        print_history(model, records)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", default="latest")
+@site_option
+@json_option
+@project_option
+def show(project: Path, model: str, version: str, site: str, as_json: bool) -> None:
+    """Show VERSION of MODEL (default: latest): verdict, metrics, lineage down to blobs and image."""
+    record = _records(project, site, model).of_version(model, version)
+    if as_json:
+        click.echo(json.dumps(record, indent=1))
+    else:
+        from insitu.console import print_record
+
+        print_record(record)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--file", "request_file", type=click.Path(path_type=Path), help="JSON request; '-' reads standard input.")
+@click.option("--version", default="latest", show_default=True, help="Version to ask.")
+@site_option
+@json_option
+@project_option
+def score(project: Path, model: str, request_file: Path | None, version: str, site: str, as_json: bool) -> None:
+    """Send an example request to the server of MODEL's published image.
+
+    The image's own server is started for the request. Without --file it gets the golden rows that
+    the image was tested with.
+    """
+    from insitu.scoring import ask_published
+
+    request, answer = ask_published(project, site, model, version, request_file)
+    if as_json:
+        click.echo(json.dumps({"request": request, "answer": answer}, indent=1))
+    else:
+        from insitu.console import print_answer
+
+        print_answer(request, answer)
+
+
+@main.command()
+@site_option
+@project_option
+def up(project: Path, site: str) -> None:
+    """Run Prefect server with UI, worker and MLflow UI for the local site, until Ctrl-C."""
+    from insitu.services import run_services
+    from insitu.settings import load_site
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_services(project, load_site(project, site, os.environ).models.uri, click.echo)
+    except KeyboardInterrupt:
+        click.echo("stopped")
+
+
+@main.group()
+def demo() -> None:
+    """The example data: flights from New York City in 2013."""
+
+
+@demo.command()
+@click.option("--months", type=int, help="Have months 1 to N in place.  [default: 9 on first use]")
+@site_option
+@project_option
+def prepare(project: Path, months: int | None, site: str) -> None:
+    """Put the first months of the example data in place; what is there stays."""
+    from insitu import demo as data
+
+    store = _demo_store(project, site)
+    if months is None and data.months_in_place(store):
+        return
+    for name in data.put_months(store, range(1, (data.FIRST_MONTHS if months is None else months) + 1)):
+        click.echo(f"put {name}")
+
+
+@demo.command("add-month")
+@site_option
+@json_option
+@project_option
+def add_month(project: Path, site: str, as_json: bool) -> None:
+    """Let the next month of the example data arrive."""
+    from insitu import demo as data
+
+    name = data.add_month(_demo_store(project, site))
+    click.echo(json.dumps({"blob": name}) if as_json else f"put {name}; next: insitu retrain flights")
+
+
+def _demo_store(project: Path, site: str) -> Any:
+    from insitu.settings import load_site
+    from insitu.wiring import open_site
+
+    return open_site(project, load_site(project, site, os.environ)).data("flights")
+
+
+def _records(project: Path, site: str, model: str) -> Any:
+    from insitu.lineage import Records
+    from insitu.settings import load_settings
+    from insitu.wiring import open_site
+
+    settings, _ = load_settings(project, site, model, os.environ)
+    return Records(open_site(project, settings).state)

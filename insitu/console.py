@@ -1,0 +1,124 @@
+"""What people see in a terminal: outcomes, records, histories, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console(highlight=False)
+
+_COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
+
+
+def print_outcome(record: Mapping[str, Any], news: bool) -> None:
+    """Print what a run decided and why, where its results are, and what to type next."""
+    if not news:
+        console.print(
+            f"[bold]nothing new[/]: batch {record['batch']['fingerprint'][:12]} of {record['model']} "
+            f"({record['batch']['blobs']} blobs) was done at {record['finished']}"
+        )
+    print_record(record)
+    for command, why in _next_commands(record):
+        console.print(f"  [bold]{command}[/]  {why}", soft_wrap=True)
+
+
+def print_record(record: Mapping[str, Any]) -> None:
+    """Print one run record."""
+    console.print()
+    decision = record["decision"]
+    if decision:
+        colour = _COLOURS[decision["verdict"]]
+        console.print(f"[bold]{record['model']}[/]: [bold {colour}]{decision['verdict'].upper()}[/]")
+        for reason in decision["reasons"]:
+            console.print(f"  - {escape(reason)}", soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    for label, value in _facts(record):
+        table.add_row(f"[dim]{label}[/]", escape(value))
+    console.print(table, soft_wrap=True)
+
+
+def print_history(model: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line per run, newest last."""
+    if not records:
+        console.print(f"{model} has no runs yet; next: insitu retrain {model}")
+        return
+    table = Table(box=None, header_style="dim")
+    for heading in ("finished", "state", "verdict", "version", "metrics", "batch", "image"):
+        table.add_column(heading, no_wrap=heading != "metrics")
+    for record in records:
+        table.add_row(*(escape(cell) for cell in _history_row(record)))
+    console.print(table)
+
+
+def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Print a request of the `dataframe_split` form beside its predictions; other forms as JSON."""
+    split = request.get("dataframe_split") if isinstance(request, Mapping) else None
+    if split is None:
+        console.print_json(data=answer)
+        return
+    table = Table(box=None, header_style="dim")
+    for heading in [*split["columns"], "prediction"]:
+        table.add_column(escape(str(heading)), justify="right")
+    for row, prediction in zip(split["data"], answer["predictions"], strict=True):
+        table.add_row(*(escape(str(cell)) for cell in row), _prediction(prediction))
+    console.print(table)
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    batch, validation, training = record["batch"], record["validation"], record["training"]
+    facts = [
+        ("state", f"{record['state']} at {record['finished']}"),
+        ("run", record["run_key"]),
+        ("batch", f"{batch['fingerprint'][:12]}, {batch['blobs']} blobs, {batch['bytes'] / 1e6:.1f} MB"),
+    ]
+    if validation:
+        held = validation["expectations"] - validation["failed"]
+        facts.append(("data", f"{held} of {validation['expectations']} expectations hold, {validation['rows']:,} rows"))
+    if training:
+        facts.append(("metrics", _metrics(training["metrics"]) + f" on {training['rows']:,} holdout rows"))
+    if version := record["model_version"]:
+        facts.append(("version", f"{version['name']} version {version['version']}"))
+    if image := record["image"]:
+        facts.append(("image", f"{image['digest']}, {image['size_bytes'] / 1e6:.1f} MB, answers by {image['runtime']}"))
+    if publication := record["publication"]:
+        facts.append(("published", publication["reference"]))
+    if error := record["error"]:
+        facts.append(("error", f"{error['code']} {error['what']}"))
+    facts.append(("took", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record["seconds"].items())))
+    return facts
+
+
+def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    model = record["model"]
+    if record["publication"]:
+        return [
+            (f"insitu score {model}", "asks the published image"),
+            (f"insitu show {model} latest", "what it was made of"),
+            ("insitu demo add-month", "lets the next month arrive; then retrain again"),
+        ][: 3 if model == "flights" else 2]
+    return [(f"insitu history {model}", "earlier runs"), (f"models/{model}/model.toml", "holds the limits of the gate")]
+
+
+def _history_row(record: Mapping[str, Any]) -> list[str]:
+    decision, version, image = record["decision"], record["model_version"], record["image"]
+    return [
+        record["finished"],
+        record["state"],
+        decision["verdict"] if decision else "",
+        version["version"] if version else "",
+        _metrics(record["training"]["metrics"]) if record["training"] else "",
+        record["batch"]["fingerprint"][:12],
+        image["digest"].removeprefix("sha256:")[:12] if image else "",
+    ]
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+
+
+def _prediction(prediction: Any) -> str:
+    return ", ".join(f"{p:.3f}" for p in prediction) if isinstance(prediction, list) else f"{prediction}"

@@ -1,0 +1,90 @@
+"""Runs the user's training command under the training contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from errno import ENOSPC
+from pathlib import Path
+from typing import IO, Any
+
+from insitu.errors import InsituError, StorageFull, TrainingFailed
+
+_TAIL_BYTES = 32_768
+_CHUNK_BYTES = 65_536
+_EXCEPTION_LINE = re.compile(rb"^([A-Za-z_][\w.]*)(?::|\s*$)")
+
+
+def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
+    """Run the user's command under the training contract; raise `TrainingFailed`."""
+    output = folder / "output"
+    output.mkdir()
+    manifest = folder / "batch.json"
+    manifest.write_text(json.dumps(spec["train"]))
+    command = [sys.executable if word == "python" else word for word in spec["command"]]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("INSITU_SITE_", "PREFECT_"))} | {
+        "INSITU_BATCH": str(manifest),
+        "INSITU_OUTPUT": str(output),
+        "INSITU_PARAMS": json.dumps(spec["params"]),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    try:
+        child = subprocess.Popen(
+            command,
+            cwd=spec["model_folder"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as exc:
+        raise TrainingFailed(f"the training command {command[0]!r} cannot be started: {exc.strerror}") from exc
+    assert child.stdout is not None
+    tail = pump(child.stdout, log, int(spec["max_log_bytes"]))
+    code = child.wait()
+    if code != 0:
+        raise _command_failed(code, tail, folder / "log.txt")
+    if not (output / "model" / "MLmodel").is_file():
+        raise TrainingFailed(
+            "the training command left no model",
+            wanted="a folder model/ in MLflow format inside INSITU_OUTPUT",
+            todo='end the script with mlflow.<flavour>.save_model(model, batch.output / "model", ...)',
+        )
+
+
+def pump(source: IO[bytes], log: IO[bytes], max_bytes: int) -> bytes:
+    """Copy *source* to *log* up to *max_bytes*, then count; return the last bytes that were read."""
+    written, dropped, tail = 0, 0, b""
+    while chunk := os.read(source.fileno(), _CHUNK_BYTES):
+        kept = chunk[: max_bytes - written]
+        log.write(kept)
+        written, dropped = written + len(kept), dropped + len(chunk) - len(kept)
+        tail = (tail + chunk)[-_TAIL_BYTES:]
+    if dropped:
+        log.write(b"\n... %d bytes dropped; the last of them were:\n%b" % (dropped, tail[-dropped:]))
+    return tail
+
+
+def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:
+    """Return the error without the command's own words: they may quote a row."""
+    todo = f"its output is in {log}"
+    if os.strerror(ENOSPC).encode() in tail:
+        return StorageFull("no space left while the training command was writing", todo=f"free some space; {todo}")
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+        return TrainingFailed(f"the training command was ended by {name}{hint}", todo=todo)
+    last = tail.rstrip().rsplit(b"\n", 1)[-1]
+    match = _EXCEPTION_LINE.match(last) if b"Traceback (most recent call last)" in tail else None
+    return TrainingFailed(
+        f"the training command exited with code {code}",
+        found=match[1].decode() if match else None,
+        wanted="exit code 0",
+        todo=todo,
+    )

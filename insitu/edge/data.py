@@ -1,0 +1,131 @@
+"""What a training script sees of the batch: pinned reads as Arrow, and the job's parameters.
+
+    from insitu.edge.data import open_batch
+
+    batch = open_batch()                              # from INSITU_BATCH
+    X, y = batch.examples(["carrier", "distance"])    # rows whose label is known
+    ...
+    model.save(batch.output / "model")
+
+Every read is conditional on the blob's pinned ETag: a blob that was overwritten since it was
+validated raises `BlobChanged`, and no byte of the new version is returned.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from insitu.batch import Batch, Blob
+from insitu.errors import DataError, UsageError
+from insitu.ports import BlobStore
+from insitu.wiring import open_blobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class EdgeBatch:
+    """The blobs that this script may read, and where it leaves its results.
+
+    Attributes:
+        batch: The pinned blobs.
+        target: The label's definition: `{"task", "label_column", "label_above"}`.
+        params: The `[train.params]` of model.toml.
+        output: The folder for `model/`, `model.onnx`, `metrics.json` and plots.
+    """
+
+    batch: Batch
+    store: BlobStore
+    target: Mapping[str, Any]
+    params: Mapping[str, Any]
+    output: Path
+
+    def record_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in blob order; raise `BlobChanged`, `DataError` for an unreadable blob."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for blob in self.batch.blobs:
+            try:
+                file = pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
+                yield from file.iter_batches(columns=None if columns is None else list(columns))
+            except pa.ArrowInvalid as exc:
+                raise DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again") from exc
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows, shape (n_rows, n_columns), in memory."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(self.record_batches(columns))
+
+    def examples(self, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
+
+        Labels are 0 or 1 for a classification (`label_column > label_above`, or the column itself),
+        the column's numbers for a regression.
+        """
+        label = str(self.target["label_column"])
+        table = self.table([*dict.fromkeys([*columns, label])])
+        known = table.filter(table[label].is_valid())
+        values = known[label].to_numpy()
+        above = self.target.get("label_above")
+        return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1
+
+
+class BlobFile(io.RawIOBase):
+    """A blob as a read-only seekable file; every read is conditional on its ETag."""
+
+    def __init__(self, store: BlobStore, blob: Blob) -> None:
+        self._store, self._blob, self._position = store, blob, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blob.size_bytes}[whence]
+        self._position = start + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        length = self._blob.size_bytes - self._position if size < 0 else size
+        data = self._store.read(self._blob.name, etag=self._blob.etag, offset=self._position, length=length)
+        self._position += len(data)
+        return data
+
+
+def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
+    """Return the batch that `INSITU_BATCH` (the path of a JSON manifest) describes.
+
+    `INSITU_OUTPUT` names the output folder, `INSITU_PARAMS` holds the parameters as JSON text.
+
+    Raises:
+        UsageError: The script was started outside an edge job.
+    """
+    if "INSITU_BATCH" not in environ:
+        raise UsageError(
+            "INSITU_BATCH is not set: this script runs as part of an edge job",
+            todo="start it with `insitu retrain MODEL`",
+        )
+    manifest = json.loads(Path(environ["INSITU_BATCH"]).read_text())
+    return EdgeBatch(
+        batch=Batch.from_json(manifest),
+        store=open_blobs(manifest["store"]),
+        target=manifest["target"],
+        params=json.loads(environ.get("INSITU_PARAMS", "{}")),
+        output=Path(environ["INSITU_OUTPUT"]),
+    )

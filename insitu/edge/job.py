@@ -1,0 +1,110 @@
+"""The edge job: run the user's training command, then judge what it left on the holdout.
+
+Started as `python -m insitu.edge.job JOB_FOLDER`; the folder holds `spec.json`. It leaves there
+
+    log.txt       what the command printed, capped
+    output/       what the command left: model/, model.onnx, metrics.json, plots
+    golden.json   rows of the holdout with the model's answers: stays on site
+    result.json   aggregates: metrics, differences, curves, sizes        (success)
+    failure.json  why there is no result, without any value of the data  (failure)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from insitu import telemetry
+from insitu.edge.command import train
+from insitu.errors import InsituError, TrainingFailed
+from insitu.files import replace_file
+
+
+def main(folder: Path) -> int:
+    """Run the job in *folder*; return the exit code."""
+    end_with_parent()
+    telemetry.switch_off()
+    try:
+        result = run(folder, json.loads((folder / "spec.json").read_text()))
+    except InsituError as exc:
+        failure = exc
+    except Exception as exc:
+        # The message of a foreign exception may quote a row: it stays in the log on site, its class goes out.
+        with open(folder / "log.txt", "a") as log:
+            traceback.print_exc(file=log)
+        failure = TrainingFailed(
+            f"the edge job broke with {type(exc).__name__}", todo=f"read the traceback in {folder / 'log.txt'}"
+        )
+    else:
+        replace_file(folder / "result.json", json.dumps(result).encode())
+        return 0
+    replace_file(folder / "failure.json", json.dumps(failure.to_json()).encode())
+    return 1
+
+
+def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Train and evaluate; raise `InsituError`."""
+    started = time.monotonic()
+    with open(folder / "log.txt", "wb", buffering=0) as log:
+        progress(log, 0.05, "training")
+        train(folder, spec, log)
+        trained = time.monotonic()
+        progress(log, 0.7, "evaluating on the holdout")
+        # Imported here: pandas, scikit-learn and MLflow are not needed while the command runs.
+        from insitu.edge.evaluate import evaluate
+
+        result = evaluate(folder, spec)
+        progress(log, 1.0, "done")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return result | {
+        "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
+        "files": _file_digests(folder / "output" / "model"),
+        # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).
+        "peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "seconds": {"train": round(trained - started, 2), "evaluate": round(time.monotonic() - trained, 2)},
+    }
+
+
+def progress(log: IO[bytes], fraction: float, text: str) -> None:
+    """Write one progress line; `insitu.training` reads them."""
+    log.write(f"::progress {fraction:.2f} {text}\n".encode())
+
+
+def _claimed_metrics(path: Path) -> dict[str, float]:
+    """Return what the script says of itself: recorded, never trusted."""
+    try:
+        claimed = json.loads(path.read_text())
+        return {str(k): float(v) for k, v in claimed.items() if isinstance(v, int | float)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def end_with_parent() -> None:
+    """End this process group when the process that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

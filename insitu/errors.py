@@ -1,0 +1,229 @@
+"""Every error that insitu raises on purpose.
+
+    InsituError                  exit 1
+    ├── UsageError               exit 2   E-USE   a command that cannot be meant
+    │   └── SettingsError        exit 2   E-CONF  a settings file or variable, all problems at once
+    ├── DataError                exit 4   E-DATA  the batch is incomplete, unreadable or fails its suite
+    ├── BlobNotFound                      E-BLOB
+    ├── BlobExists                        E-BLOB  create-if-absent lost to an earlier writer
+    ├── BlobChanged                       E-BLOB  the ETag is not the pinned one any more
+    ├── NotReady                          E-READY the compute does not fit the job
+    ├── TrainingFailed                    E-TRAIN
+    ├── GateFailed                        E-GATE  metrics that cannot be judged
+    ├── RegistryFailed                    E-REG   the model registry refuses
+    ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
+    ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
+    ├── StorageFull                       E-DISK
+    ├── RunUnderWay                       E-BUSY  another run of the model holds the lock
+    └── BackendUnavailable                E-NET   no answer; the only error that tasks retry
+
+A message names the thing, what was found, what was wanted and what to do next. It never holds a
+value of the data: exceptions travel to places where data must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
+from typing import ClassVar
+
+
+class InsituError(Exception):
+    """An error with advice.
+
+    Args:
+        what: What failed, naming the object.
+        found: What was there instead.
+        wanted: What would have been right.
+        todo: The next action, as a sentence or a command.
+    """
+
+    code: ClassVar[str] = "E-RUN"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str | None = None,
+        wanted: str | None = None,
+        todo: str | None = None,
+    ) -> None:
+        self.what, self.found, self.wanted, self.todo = what, found, wanted, todo
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """Return the message as people see it: one headline, then what is known."""
+        lines = [f"{self.code} {self.what}"]
+        for label, text in (("found", self.found), ("wanted", self.wanted), ("next", self.todo)):
+            if text:
+                lines.append(f"  {label + ':':<8}{text}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the error as JSON values, for a record or for another process."""
+        parts = {"what": self.what, "found": self.found, "wanted": self.wanted, "todo": self.todo}
+        return {"type": type(self).__name__, "code": self.code, **parts}
+
+    @staticmethod
+    def from_json(value: Mapping[str, str | None]) -> InsituError:
+        """Return the error that `to_json` described, of its own class."""
+        kind = globals().get(str(value["type"]), InsituError)
+        parts = {key: value.get(key) for key in ("found", "wanted", "todo")}
+        error: InsituError = kind(str(value["what"]), **parts)
+        return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by parts; the default would render the rendered text again."""
+        return InsituError.from_json, (self.to_json(),)
+
+
+class UsageError(InsituError):
+    """A command line that cannot be meant."""
+
+    code = "E-USE"
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a settings file or variable.
+
+    Attributes:
+        file: Path relative to the project, or "environment".
+        line: Line in the file, from 1; None where there is none.
+        key: Dotted key, or the name of the variable; empty when it is about the whole file.
+        found: What is there.
+        wanted: What would have been right.
+        hint: The nearest right thing, when there is one.
+    """
+
+    file: str
+    line: int | None
+    key: str
+    found: str
+    wanted: str
+    hint: str | None = None
+
+    def render(self) -> str:
+        """Return where the problem is, on a line of its own, then what is known."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        lines = [f"  {place}: {self.key}" if self.key else f"  {place}"]
+        for label, text in (("found", self.found), ("wanted", self.wanted), ("hint", self.hint)):
+            if text:
+                lines.append(f"    {label + ':':<8}{text}")
+        return "\n".join(lines)
+
+
+class SettingsError(UsageError):
+    """One or more problems in settings; found before any work."""
+
+    code = "E-CONF"
+
+    def __init__(self, what: str, *, problems: tuple[Problem, ...] = (), **advice: str | None) -> None:
+        self.problems = problems
+        super().__init__(what, **advice)
+
+    def render(self) -> str:
+        """Return the headline, then every problem."""
+        return "\n".join([super().render(), *(problem.render() for problem in self.problems)])
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the error as JSON values; the problems are what was found."""
+        found = "\n".join(problem.render() for problem in self.problems)
+        return super().to_json() | ({"found": found} if found else {})
+
+
+class DataError(InsituError):
+    """The batch is incomplete, unreadable or fails its suite; nothing was trained."""
+
+    code = "E-DATA"
+    exit_code = 4
+
+
+class BlobNotFound(InsituError):
+    """There is no blob of this name."""
+
+    code = "E-BLOB"
+
+
+class BlobExists(InsituError):
+    """A create-if-absent found a blob of this name."""
+
+    code = "E-BLOB"
+
+
+class BlobChanged(InsituError):
+    """The blob's ETag is not the one that the caller pinned."""
+
+    code = "E-BLOB"
+
+
+class NotReady(InsituError):
+    """The compute lacks something that the job needs."""
+
+    code = "E-READY"
+
+
+class TrainingFailed(InsituError):
+    """The edge job ended without a usable model."""
+
+    code = "E-TRAIN"
+
+
+class GateFailed(InsituError):
+    """The metrics cannot be judged: missing, not finite, out of domain."""
+
+    code = "E-GATE"
+
+
+class RegistryFailed(InsituError):
+    """The model registry refused, or holds something unexpected."""
+
+    code = "E-REG"
+
+
+class ImageFailed(InsituError):
+    """The image could not be assembled or does not answer as the model does."""
+
+    code = "E-IMG"
+
+
+class PublishFailed(InsituError):
+    """The image registry refused, or gave back other bytes than were sent."""
+
+    code = "E-PUB"
+
+
+class StorageFull(InsituError):
+    """No space left where insitu writes."""
+
+    code = "E-DISK"
+
+
+class RunUnderWay(InsituError):
+    """Another run of the same model is under way."""
+
+    code = "E-BUSY"
+
+
+class BackendUnavailable(InsituError):
+    """A service gave no answer. The only error that tasks retry."""
+
+    code = "E-NET"
+
+
+@contextmanager
+def naming_full_disks(where: object) -> Iterator[None]:
+    """Turn "no space left" under *where* into `StorageFull`; let every other error through."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise StorageFull(
+            f"no space left while writing {where}",
+            todo="free some space (see `df -h`), then start the run again: it goes on where it stopped",
+        ) from exc

@@ -1,0 +1,1 @@
+"""Assembling, reading and publishing OCI images, without a daemon."""

@@ -1,0 +1,120 @@
+"""The base layer, from scratch: this CPython, the C libraries that it loads, and four small files.
+
+Half the size of the smallest distribution with a Python, without a registry, a daemon or root.
+The Python may be pyenv's, a distribution's, or a standalone build: it is taken apart by what
+`sysconfig` says and put together again under `/opt/python`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from insitu.errors import ImageFailed
+from insitu.images.bytecode import Sources, bytecode
+from insitu.images.layers import Entry, Recipe, key_of
+from insitu.images.libraries import Libraries, always_wanted, libraries_of
+
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON_HOME = "opt/python"
+INTERPRETER = f"{PYTHON_HOME}/bin/{PYTHON}"
+LIBRARY_FOLDER = f"{PYTHON_HOME}/lib"
+USER = "10001:10001"
+
+_STDLIB = f"{LIBRARY_FOLDER}/{PYTHON}"
+_LEFT_OUT_FOLDERS = {
+    *("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"),
+    *("site-packages", "dist-packages"),
+}
+_LEFT_OUT_FILES = ("_tkinter.", "_test", "_ctypes_test.", "_xxtestfuzz.", "xxlimited", "turtle.py")
+_LEFT_OUT_AT_TOP = {"sitecustomize.py", "usercustomize.py", "EXTERNALLY-MANAGED"}
+
+_SYSTEM_FILES = (
+    Entry("etc/passwd", b"root:x:0:0:root:/:/sbin/nologin\ninsitu:x:10001:10001::/tmp:/sbin/nologin\n"),
+    Entry("etc/group", b"root:x:0:\ninsitu:x:10001:\n"),
+    Entry("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
+    Entry("tmp", mode=0o1777),
+)
+
+
+def base_recipe(work: Path) -> Recipe:
+    """Return how to make the base layer; raise `ImageFailed` when this Python cannot be copied."""
+    return Recipe("base", _key(), lambda: _entries(work))
+
+
+def _key() -> str:
+    """Stand for the bytes of some 1,500 files by their sizes and times: listing takes 20 ms."""
+    return key_of("base", sys.version, list(map(_stamp, [_interpreter(), *_stdlib_files(), *_libraries()[1]])))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return str(path), found.st_size, found.st_mtime_ns
+
+
+def _entries(work: Path) -> Iterator[Entry]:
+    files = _stdlib_files()
+    loader, _ = _libraries()
+    yield from _SYSTEM_FILES
+    yield Entry(INTERPRETER, _interpreter(), mode=0o755)
+    yield Entry(loader.loader.lstrip("/"), Path(loader.loader).resolve(), mode=0o755)
+    for name, path in sorted(loader.files.items()):
+        yield Entry(f"{LIBRARY_FOLDER}/{name}", path.resolve())
+    stdlib = _stdlib()
+    names = {path.relative_to(stdlib).as_posix(): path for path in files}
+    for name, path in names.items():
+        yield Entry(f"{_STDLIB}/{name}", path.resolve())
+    python_names = tuple(sorted(name for name in names if name.endswith(".py")))
+    yield from bytecode([Sources(stdlib, _STDLIB, python_names, _key())], work / "bytecode")
+
+
+def _interpreter() -> Path:
+    """Return the real interpreter, outside any virtual environment."""
+    path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
+    if not path.is_file():
+        raise ImageFailed("cannot find this Python's interpreter", found=str(path))
+    return path
+
+
+def _stdlib() -> Path:
+    return Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def _stdlib_files() -> list[Path]:
+    """Return the files of the standard library that a server can use, in name order."""
+    top = _stdlib()
+    found = []
+    for folder, folders, names in os.walk(top):
+        folders[:] = [n for n in folders if n not in _LEFT_OUT_FOLDERS and not n.startswith("config-")]
+        found += [Path(folder, name) for name in names if not name.startswith(_LEFT_OUT_FILES)]
+    return sorted(path for path in found if path.is_file() and _wanted(path, top))
+
+
+def _wanted(path: Path, top: Path) -> bool:
+    return path.suffix not in (".pyc", ".a", ".exe") and not (path.parent == top and path.name in _LEFT_OUT_AT_TOP)
+
+
+@cache
+def _libraries() -> tuple[Libraries, tuple[Path, ...]]:
+    """Return what the interpreter and its extension modules load, and the files to watch for changes."""
+    binaries = [_interpreter(), *(path for path in _stdlib_files() if path.suffix == ".so")]
+    needed = libraries_of(binaries)
+    if not needed.loader:
+        raise ImageFailed(
+            "cannot tell which loader this Python uses",
+            wanted="a dynamically linked CPython on Linux",
+            todo="run insitu with a distribution's, pyenv's or uv's CPython",
+        )
+    files = dict(always_wanted(needed.files.values())) | needed.files
+    libraries = Libraries(files, needed.missing, needed.loader)
+    return libraries, (Path(needed.loader), *(files[name] for name in sorted(files)))
+
+
+def library_names() -> frozenset[str]:
+    """Return the names of the shared libraries that the base layer has."""
+    found, _ = _libraries()
+    return frozenset(found.files) | {Path(found.loader).name}

@@ -1,0 +1,124 @@
+"""The blobs of an OCI image layout: files named by the sha256 of their bytes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from insitu.errors import PublishFailed, naming_full_disks
+from insitu.ports import Descriptor
+
+CHUNK_BYTES = 1 << 20
+
+
+class Hash(Protocol):
+    """What this module wants of a `hashlib` object."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add *data*."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the digest so far."""
+        ...
+
+
+@dataclass
+class Sink:
+    """A file being written; knows the digest and size of what it was given."""
+
+    file: BinaryIO
+    hash: Hash
+    size_bytes: int = 0
+
+    def write(self, data: bytes) -> int:
+        """Append *data*."""
+        self.hash.update(data)
+        self.size_bytes += len(data)
+        return self.file.write(data)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of everything written."""
+        return f"sha256:{self.hash.hexdigest()}"
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside *path*, gone afterwards unless renamed; raise `StorageFull`."""
+    with naming_full_disks(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".staged-{uuid.uuid4().hex}"
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write *path* in one step; unlike a `mkstemp` file it is readable as the umask says."""
+    with staged(path) as temporary:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+
+
+def copy_verified(source: BinaryIO, wanted: Descriptor, path: Path) -> None:
+    """Copy *source* to *path*; raise `PublishFailed` when the bytes are not the ones *wanted*."""
+    with staged(path) as temporary:
+        with temporary.open("wb") as file:
+            sink = Sink(file, sha256())
+            while chunk := source.read(CHUNK_BYTES):
+                sink.write(chunk)
+        check(wanted, sink.digest, sink.size_bytes)
+        os.replace(temporary, path)
+
+
+def check(wanted: Descriptor, digest: str, size_bytes: int) -> None:
+    """Raise `PublishFailed` unless digest and size are the ones *wanted*."""
+    if (digest, size_bytes) != (wanted.digest, wanted.size_bytes):
+        raise PublishFailed(
+            f"{wanted.digest} is not what was read",
+            found=f"{size_bytes} bytes with {digest}",
+            wanted=f"{wanted.size_bytes} bytes with {wanted.digest}",
+            todo="something changed the bytes on the way or on disk: remove that copy and run again",
+        )
+
+
+@dataclass(frozen=True)
+class BlobFolder:
+    """The `blobs/sha256` folder of the image layout *root*."""
+
+    root: Path
+
+    def path(self, digest: str) -> Path:
+        """Return where the blob is or would be; raise `PublishFailed` for anything but a sha256."""
+        algorithm, _, name = digest.partition(":")
+        if algorithm != "sha256" or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            raise PublishFailed(f"{digest!r} is not a digest", wanted="sha256: and 64 hexadecimal digits")
+        return self.root / "blobs" / "sha256" / name
+
+    @contextmanager
+    def writing(self) -> Iterator[Sink]:
+        """Yield a sink; what was written is a blob under its digest when the block ends well."""
+        with staged(self.root / "blobs" / "sha256" / "new") as temporary:
+            with temporary.open("wb") as file:
+                sink = Sink(file, sha256())
+                yield sink
+            os.replace(temporary, self.path(sink.digest))
+
+    def add(self, content: bytes, media_type: str) -> Descriptor:
+        """Store *content* and return its descriptor."""
+        with self.writing() as sink:
+            sink.write(content)
+        return Descriptor(media_type, sink.digest, sink.size_bytes)
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tell whether a blob of this digest and size is here."""
+        path = self.path(descriptor.digest)
+        return path.is_file() and path.stat().st_size == descriptor.size_bytes

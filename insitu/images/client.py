@@ -1,0 +1,246 @@
+"""A client of the OCI distribution protocol, for one repository of one registry.
+
+Uploads are PATCHes with a Content-Length: ACR refuses a PUT over some 20 MB (413) and chunked
+transfer encoding with a range (400). A registry may forget an upload that broke off (404, 416), and
+then the blob starts again from its first byte.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
+
+from insitu.errors import BackendUnavailable, PublishFailed, UsageError
+from insitu.images.blobs import check, copy_verified
+from insitu.images.manifest import MANIFEST_TYPE
+from insitu.ports import Descriptor
+
+CHUNK_BYTES = 16 << 20
+_ATTEMPTS = 3
+_MANIFEST_BYTES = 4 << 20
+_ACCEPT = f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
+_REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
+_TIMEOUT = Timeout(connect=10, read=120)
+# Only what changes nothing is repeated here; the rest is repeated by the caller, from the start.
+_SAFE = Retry(total=2, status=0)
+_UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=0, redirect=2)
+_TODO = {
+    401: "the registry wants a login, and this version publishes anonymously",
+    403: "ask the registry's owner for the right to push to this repository",
+    404: "create the repository, or correct its name in the site's settings",
+    413: "a proxy or the registry limits uploads: raise its limit to 20 MiB",
+}
+
+
+class _UploadLost(Exception):
+    """The registry does not know the upload any more."""
+
+
+@dataclass(frozen=True)
+class RegistryImages:
+    """One repository of a registry: `ImageRegistry` over HTTP, or over TLS unless *host* is this machine.
+
+    Args:
+        host: Name or address, with the port when it is not the scheme's.
+        repository: Lower-case path.
+    """
+
+    host: str
+    repository: str
+    chunk_bytes: int = field(default=CHUNK_BYTES, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a repository, before any request; raise `UsageError`."""
+        if not _REPOSITORY.fullmatch(self.repository):
+            raise UsageError(
+                f"{self.repository!r} is not a repository name",
+                wanted="lower-case letters, digits, and . _ - / between them",
+            )
+
+    @property
+    def name(self) -> str:
+        """`host/repository`."""
+        return f"{self.host}/{self.repository}"
+
+    def reference(self, tag: str) -> str:
+        """Return `host/repository:tag`, or `…@sha256:…` for a digest."""
+        return f"{self.name}{'@' if tag.startswith('sha256:') else ':'}{tag}"
+
+    def local_blob(self, digest: str) -> Path | None:
+        """Return nothing: the blobs are elsewhere."""
+        return None
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the repository holds the blob."""
+        answer = self._ask("HEAD", f"blobs/{digest}", known=(200, 404))
+        return answer.status == 200
+
+    def put_blob(self, descriptor: Descriptor, path: Path) -> None:
+        """Store the file *path* under its digest; raise `PublishFailed` when the bytes differ."""
+        lost: _UploadLost | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                self._upload(descriptor, path)
+            except _UploadLost as exc:
+                lost = exc
+            else:
+                return
+        raise BackendUnavailable(
+            f"{self.name} forgot an upload {_ATTEMPTS} times",
+            found=str(lost),
+            todo="run again: what is there already is not sent again",
+        ) from lost
+
+    def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
+        """Store a manifest by digest."""
+        self._put_manifest(descriptor.digest, descriptor, content)
+
+    def tag(self, tag: str, descriptor: Descriptor, content: bytes) -> None:
+        """Point *tag* at the manifest."""
+        self._put_manifest(tag, descriptor, content)
+
+    def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
+        """Return the manifest that a tag or digest names, verified against its digest."""
+        answer = self._ask("GET", f"manifests/{reference}", known=(200, 404), headers={"Accept": _ACCEPT})
+        if answer.status == 404:
+            return None
+        content = answer.data
+        digest = f"sha256:{sha256(content).hexdigest()}"
+        promised = reference if reference.startswith("sha256:") else answer.headers.get("Docker-Content-Digest")
+        self._same_digest(digest, promised)
+        media_type = answer.headers.get("Content-Type", MANIFEST_TYPE).partition(";")[0]
+        return Descriptor(media_type, digest, len(content)), content
+
+    def fetch_blob(self, descriptor: Descriptor, path: Path) -> None:
+        """Write the blob to *path*, verified against its digest; raise `PublishFailed`."""
+        answer = self._ask("GET", f"blobs/{descriptor.digest}", known=(200,), preload_content=False)
+        with closing(answer):
+            try:
+                copy_verified(cast(BinaryIO, answer), descriptor, path)
+            except urllib3.exceptions.HTTPError as exc:
+                raise self._unavailable(exc) from exc
+            finally:
+                answer.release_conn()
+
+    def _upload(self, descriptor: Descriptor, path: Path) -> None:
+        answer = self._ask("POST", "blobs/uploads/", known=(202,))
+        chunk_bytes = max(self.chunk_bytes, int(answer.headers.get("OCI-Chunk-Min-Length", 0)))
+        digest, sent_bytes = sha256(), 0
+        last = b""
+        with path.open("rb") as file:
+            for chunk in _chunks(file, chunk_bytes):
+                digest.update(chunk)
+                if len(chunk) < chunk_bytes and not sent_bytes:
+                    last = chunk  # a small blob needs no PATCH
+                else:
+                    answer = self._patch(answer, chunk, sent_bytes)
+                sent_bytes += len(chunk)
+        check(descriptor, f"sha256:{digest.hexdigest()}", sent_bytes)
+        url = self._session(answer)
+        url += f"{'&' if '?' in url else '?'}digest={descriptor.digest}"
+        self._continue("PUT", url, last, known=(201,), headers={"Content-Type": "application/octet-stream"})
+
+    def _patch(self, answer: BaseHTTPResponse, chunk: bytes, offset: int) -> BaseHTTPResponse:
+        end = offset + len(chunk) - 1
+        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{offset}-{end}"}
+        answer = self._continue("PATCH", self._session(answer), chunk, known=(202,), headers=headers)
+        if answer.headers.get("Range", f"0-{end}").removeprefix("bytes=") != f"0-{end}":
+            raise _UploadLost("the registry has another part than was sent")
+        return answer
+
+    def _continue(self, method: str, url: str, body: bytes, **options: Any) -> BaseHTTPResponse:
+        known: tuple[int, ...] = options.pop("known")
+        answer = self._request(method, url, known=(*known, 404, 416), body=body, **options)
+        if answer.status not in known:
+            raise _UploadLost(f"{method} answered {answer.status}")
+        return answer
+
+    def _session(self, answer: BaseHTTPResponse) -> str:
+        """Return where the upload goes on: registries answer with a path or with a whole address."""
+        location = answer.headers.get("Location")
+        if not location:
+            raise PublishFailed(f"{self.name} accepts an upload without saying where", wanted="a Location header")
+        return urljoin(self._url(""), location)
+
+    def _put_manifest(self, reference: str, descriptor: Descriptor, content: bytes) -> None:
+        check(descriptor, f"sha256:{sha256(content).hexdigest()}", len(content))
+        headers = {"Content-Type": descriptor.media_type}
+        answer = self._ask("PUT", f"manifests/{reference}", known=(201,), body=content, headers=headers)
+        self._same_digest(descriptor.digest, answer.headers.get("Docker-Content-Digest"))
+
+    def _same_digest(self, ours: str, theirs: str | None) -> None:
+        if theirs and theirs != ours:
+            raise PublishFailed(
+                f"{self.name} has other bytes than were sent or asked for",
+                found=theirs,
+                wanted=ours,
+                todo="look for a proxy that rewrites content; no tag was moved",
+            )
+
+    def _ask(self, method: str, path: str, known: tuple[int, ...], **options: Any) -> BaseHTTPResponse:
+        return self._request(method, self._url(path), known=known, **options)
+
+    def _url(self, path: str) -> str:
+        scheme = "http" if _is_loopback(self.host) else "https"
+        return f"{scheme}://{self.host}/v2/{self.repository}/{path}"
+
+    def _request(self, method: str, url: str, known: tuple[int, ...], **options: Any) -> BaseHTTPResponse:
+        retries = _SAFE if method in ("HEAD", "GET") else _UNSAFE
+        try:
+            answer = self._pool.request(method, url, timeout=_TIMEOUT, retries=retries, **options)
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._unavailable(exc) from exc
+        if answer.status not in known:
+            raise self._refused(method, answer)
+        return answer
+
+    @cached_property
+    def _pool(self) -> PoolManager:
+        ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+        proxy = getproxies().get("https")
+        if not proxy or _is_loopback(self.host) or proxy_bypass(self.host):
+            return PoolManager(blocksize=1 << 20, ca_certs=ca_file)
+        return ProxyManager(proxy, blocksize=1 << 20, ca_certs=ca_file)
+
+    def _unavailable(self, exc: Exception) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"no answer from the registry {self.host} about {self.repository}",
+            found=type(exc).__name__,
+            todo="see that the registry runs and can be reached from here, then run again",
+        )
+
+    def _refused(self, method: str, answer: BaseHTTPResponse) -> PublishFailed | BackendUnavailable:
+        status = answer.status
+        code = re.search(rb'"code":\s*"([A-Z_]{1,40})"', answer.data[:_MANIFEST_BYTES])
+        kind = BackendUnavailable if status == 429 or status >= 500 else PublishFailed
+        return kind(
+            f"the registry {self.host} refuses {method} for {self.repository}",
+            found=f"{status} {code[1].decode() if code else answer.reason or ''}".strip(),
+            todo=_TODO.get(status, "look into the registry's log; what was sent stays there"),
+        )
+
+
+def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    while chunk := file.read(size_bytes):
+        yield chunk
+
+
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

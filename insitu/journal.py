@@ -1,0 +1,66 @@
+"""The journal of a run in the site's state: each step is done once and its value kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from insitu.crashpoints import crashpoint
+from insitu.errors import BlobExists, BlobNotFound
+from insitu.ports import BlobStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a run has finished, under `runs/MODEL/KEY/` in the site's state.
+
+    A step that ended is found by the next start with the same run key. A step that raised leaves
+    nothing here, so it is tried again. One run of a model holds its lock, so nobody else writes.
+    """
+
+    state: BlobStore
+    model: str
+    key: str
+
+    def once(self, step: str, kind: type[T], work: Callable[[], T]) -> T:
+        """Return the value of *step*: from the journal, or by doing *work* and writing it down."""
+        if (entry := self.entry(step)) is not None:
+            return TypeAdapter(kind).validate_python(entry["value"])
+        return self.again(step, kind, work)
+
+    def again(self, step: str, kind: type[T], work: Callable[[], T]) -> T:
+        """Do *work*, whatever the journal holds, and write its value down."""
+        crashpoint(f"{step}:before")
+        started = time.monotonic()
+        value = work()
+        crashpoint(f"{step}:done")
+        seconds = round(time.monotonic() - started, 2)
+        self.keep(step, {"seconds": seconds, "value": TypeAdapter(kind).dump_python(value, mode="json")})
+        crashpoint(f"{step}:recorded")
+        return value
+
+    def entry(self, what: str) -> Any:
+        """Return what was kept: `{"seconds", "value"}` for a step that ended; None when nothing was."""
+        try:
+            return json.loads(self.state.read(self.name(what)))
+        except BlobNotFound:
+            return None
+
+    def keep(self, what: str, value: Any) -> None:
+        """Write JSON values beside the steps, over what was there."""
+        name, data = self.name(what), json.dumps(value, indent=1).encode()
+        try:
+            self.state.create(name, data)
+        except BlobExists:
+            self.state.replace(name, data, etag=self.state.stat(name).etag)
+
+    def name(self, what: str) -> str:
+        """Return the blob that holds *what* about this run."""
+        return f"runs/{self.model}/{self.key}/{what}.json"

@@ -1,0 +1,125 @@
+"""Run records: one JSON object per run that says what happened, down to ETags and digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from insitu.errors import DataError, InsituError, UsageError
+from insitu.ports import BlobStore
+from insitu.runs import Run
+
+STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish")
+FINAL_STATES = ("Completed", "NotPromoted")
+"""Ends that a second start with the same run key finds and leaves alone."""
+
+
+def significant(value: Any, digits: int = 4) -> Any:
+    """Return *value* with every float rounded to *digits* significant digits, at any depth.
+
+    Metrics leave the site; eight full-precision floats could hold a row.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {key: significant(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [significant(item, digits) for item in value]
+    return value
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """Return the record of a run that has nothing left to do; None when there is work."""
+    record: dict[str, Any] | None = run.journal.entry("record")
+    if record is None or record["state"] not in FINAL_STATES:
+        return None
+    published_here = run.journal.entry(run.step_name("publish")) is not None
+    return record if published_here or record["state"] == "NotPromoted" else None
+
+
+def close(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
+    """Write the run's record and return it; bad data has an end state of its own."""
+    record = summarise(run, "ValidationFailed" if isinstance(error, DataError) else state, error)
+    run.journal.keep("record", record)
+    return record
+
+
+def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
+    """Return the run's record from what its journal holds; steps that were not reached are None."""
+    entries = {step: run.journal.entry(run.step_name(step)) for step in STEPS}
+    values = {step: entry["value"] if entry else None for step, entry in entries.items()}
+    snapshot, register, publish = values["snapshot"] or {}, values["register"], values["publish"]
+    return {
+        "run_key": run.key,
+        "model": run.model.name,
+        "site": run.site.name,
+        "batch": {
+            "fingerprint": run.batch.fingerprint,
+            "blobs": len(run.batch.blobs),
+            "bytes": run.batch.size_bytes,
+            "manifest": run.batch.to_json(),
+        },
+        "code": run.code_hash,
+        "readiness": values["ready"],
+        "validation": values["validate"],
+        "training": _training(values["train"]),
+        "decision": values["gate"],
+        "model_version": register and register["version"],
+        "image": values["containerize"],
+        "publication": publish and {key: publish[key] for key in ("reference", "digest")},
+        "egress": [*(register or {}).get("egress", ()), *(publish or {}).get("egress", ())],
+        "state": state,
+        "error": error_json(error),
+        "started": snapshot.get("started"),
+        "finished": now(),
+        "seconds": {step: entry["seconds"] for step, entry in entries.items() if entry},
+    }
+
+
+def error_json(error: BaseException | None) -> dict[str, Any] | None:
+    """Return *error* as JSON values; a foreign one leaves only its class, for its text may quote a row."""
+    if error is None or isinstance(error, InsituError):
+        return error.to_json() if error else None
+    return InsituError(f"an error that insitu does not know: {type(error).__name__}").to_json()
+
+
+def now() -> str:
+    """Return the time of now (UTC) in ISO form, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _training(trained: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if trained is None:
+        return None
+    kept = ("job", "backend", "seconds", "rows", "difference", "claimed", "onnx", "peak_memory_bytes")
+    metrics = trained["metrics"]
+    training = {key: trained[key] for key in kept} | {"metrics": metrics["challenger"], "compared": metrics}
+    return {key: significant(value) for key, value in training.items()}
+
+
+@dataclass(frozen=True)
+class Records:
+    """The run records in a site's state."""
+
+    state: BlobStore
+
+    def of_model(self, model: str) -> list[dict[str, Any]]:
+        """Return every record of *model*, oldest first."""
+        names = (blob.name for blob in self.state.list(f"runs/{model}/") if blob.name.endswith("/record.json"))
+        return sorted((json.loads(self.state.read(name)) for name in names), key=lambda record: record["finished"])
+
+    def of_version(self, model: str, version: str) -> dict[str, Any]:
+        """Return the record that made *version* (`latest`: the newest published); raise `UsageError`."""
+        made = [r for r in self.of_model(model) if r["model_version"] and r["state"] == "Completed"]
+        if version == "latest" and made:
+            return made[-1]
+        for record in made:
+            if record["model_version"]["version"] == version.removeprefix("v"):
+                return record
+        known = ", ".join(record["model_version"]["version"] for record in made) or "none yet"
+        raise UsageError(
+            f"{model} has no published version {version}", found=known, todo=f"see `insitu history {model}`"
+        )

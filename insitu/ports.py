@@ -1,0 +1,223 @@
+"""What insitu asks of the world, as role-named Protocols; `wiring` picks who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from insitu.batch import Blob
+from insitu.errors import InsituError
+
+
+class BlobStore(Protocol):
+    """One container of blobs; names are relative POSIX paths.
+
+    Every method raises `BackendUnavailable` when the store gives no answer.
+    """
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        """Yield the blobs under *prefix*, in name order."""
+        ...
+
+    def stat(self, name: str) -> Blob:
+        """Return the blob's current version; raise `BlobNotFound`."""
+        ...
+
+    def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
+        """Return *length* bytes from *offset* (all by default), at most to the end.
+
+        Raises:
+            BlobNotFound: There is no such blob.
+            BlobChanged: *etag* is given and is not the blob's; no byte of another version is returned.
+        """
+        ...
+
+    def create(self, name: str, data: bytes) -> Blob:
+        """Write a new blob in one piece; raise `BlobExists`, `StorageFull`."""
+        ...
+
+    def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
+        """Overwrite the version *etag*; raise `BlobNotFound`, `BlobChanged`, `StorageFull`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding about the compute: what was looked at, found and wanted, and what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    wanted: str
+    todo: str = ""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job wants of its compute."""
+
+    cores: int
+    memory_bytes: int
+    disk_bytes: int
+
+
+class Compute(Protocol):
+    """The machine that trains."""
+
+    def readiness(self, need: Need) -> Sequence[Check]:
+        """Compare the machine with *need*; never raises for a machine that lacks something."""
+        ...
+
+
+JobState = Literal["running", "completed", "failed", "canceled"]
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Where a job stands, and the error of one that failed."""
+
+    state: JobState
+    error: InsituError | None = None
+
+
+class TrainingJobs(Protocol):
+    """Runs edge jobs next to the data."""
+
+    @property
+    def backend(self) -> str:
+        """What people call this way of running jobs, e.g. `process`."""
+        ...
+
+    def submit(self, key: str, spec: Mapping[str, Any]) -> str:
+        """Start the edge job *key*, or find the one that this key started; return its id.
+
+        *spec* is what `insitu.edge.job` reads; raise `StorageFull`, `BackendUnavailable`.
+        """
+        ...
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return where the job stands."""
+        ...
+
+    def log(self, job_id: str, offset: int) -> bytes:
+        """Return the job's log from *offset* on."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """End the job and every process that it started; return when they are gone."""
+        ...
+
+    def output(self, job_id: str) -> Path:
+        """Return the folder of what the job left (see `insitu.edge.job`)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version of a model."""
+
+    name: str
+    version: str
+    uri: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelRegistry(Protocol):
+    """Where model versions are kept, tagged and named."""
+
+    def find(self, model: str, run_key: str) -> ModelVersion | None:
+        """Return the version that the run *run_key* registered."""
+        ...
+
+    def register(self, model: str, run_key: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
+        """Register *folder* (MLflow format), once per run key; return the one version there is."""
+        ...
+
+    def versions(self, model: str) -> Sequence[ModelVersion]:
+        """Return every version, oldest first; empty when the model is unknown."""
+        ...
+
+    def alias(self, model: str, alias: str) -> ModelVersion | None:
+        """Return the version that *alias* names."""
+        ...
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point *alias* at *version*."""
+        ...
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or overwrite tags of a version."""
+        ...
+
+    def folder(self, version: ModelVersion) -> Path:
+        """Return a local folder with the version's files; raise `RegistryFailed` when they are gone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A pointer to bytes in a registry (OCI content descriptor)."""
+
+    media_type: str
+    digest: str
+    size_bytes: int
+
+
+class ImageRegistry(Protocol):
+    """One repository of an image registry. Content is addressed by digest (`sha256:…`)."""
+
+    @property
+    def name(self) -> str:
+        """What people call the repository, e.g. `127.0.0.1:5000/flights` or `oci:/srv/images/flights`."""
+        ...
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the repository holds the blob."""
+        ...
+
+    def put_blob(self, descriptor: Descriptor, path: Path) -> None:
+        """Store the file *path* under its digest; raise `PublishFailed` when the bytes differ."""
+        ...
+
+    def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
+        """Store a manifest by digest."""
+        ...
+
+    def tag(self, tag: str, descriptor: Descriptor, content: bytes) -> None:
+        """Point *tag* at the manifest."""
+        ...
+
+    def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
+        """Return the manifest that a tag or digest names, verified against its digest."""
+        ...
+
+    def local_blob(self, digest: str) -> Path | None:
+        """Return the file that is the blob, for reading only; None when it would have to be fetched."""
+        ...
+
+    def fetch_blob(self, descriptor: Descriptor, path: Path) -> None:
+        """Write the blob to *path*, verified against its digest; raise `PublishFailed`."""
+        ...
+
+    def reference(self, tag: str) -> str:
+        """Return how other tools name the image (`host:port/name:tag`, `oci:folder:tag`)."""
+        ...
+
+
+class Scorer(Protocol):
+    """A running scoring server."""
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Return status and body of one HTTP request; raise `ImageFailed` when nobody answers."""
+        ...
+
+
+class ScoringHost(Protocol):
+    """Runs an image and lets it be asked."""
+
+    def run(self, images: ImageRegistry, digest: str) -> AbstractContextManager[Scorer]:
+        """Start the image and wait until it is ready; raise `ImageFailed` with the reason."""
+        ...

@@ -1,0 +1,20 @@
+"""Where the project is: the folder with `models/` and `deployments/sites/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from insitu.errors import UsageError
+
+
+def find_project(start: Path) -> Path:
+    """Return the nearest folder at or above *start* that is a project; raise `UsageError`."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "deployments" / "sites").is_dir() and (folder / "models").is_dir():
+            return folder
+    raise UsageError(
+        f"{start} is not inside an insitu project",
+        wanted="a folder with models/ and deployments/sites/",
+        todo="go there, or name it with --project or INSITU_PROJECT",
+    )

@@ -1,0 +1,63 @@
+"""The forms that single values of settings have; each validator's message is what is wanted."""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo
+
+
+def _form(pattern: str, wanted: str) -> AfterValidator:
+    """Return a validator for text of one form; *wanted* says that form to people."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(wanted)
+        return text
+
+    return AfterValidator(check)
+
+
+def _under_project(path: Path, info: ValidationInfo) -> Path:
+    """Resolve against the project that is being loaded; leave the path alone when none is."""
+    if not path.parts:
+        raise ValueError("a path, not empty")
+    return info.context["project"] / path.expanduser() if info.context else path
+
+
+def _file_under_project(uri: str, info: ValidationInfo) -> str:
+    scheme, slashes, file = uri.partition("sqlite:///")
+    return f"{scheme}{slashes}{info.context['project'] / file}" if slashes and info.context else uri
+
+
+def _parameter(value: Any) -> int | float | str | bool:
+    infinite = isinstance(value, float) and not isfinite(value)  # JSON has no such numbers
+    if infinite or not isinstance(value, int | float | str):  # bool is an int
+        raise ValueError("text, a number, true or false")
+    return value
+
+
+_ONE_LINE = "text, not empty and with no space around it"
+_HOST = r"(?!\d+(:|$))[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]"
+_PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
+_METADATA = "no user or password in it: sqlite:///FILE.db or http(s)://HOST:PORT"
+
+Text = Annotated[str, _form(r"\S(.*\S)?", _ONE_LINE)]
+Name = Annotated[str, _form("[a-z0-9][a-z0-9_-]*", "a file or folder name of a-z, 0-9, - and _")]
+Container = Annotated[str, _form("(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", "3 to 63 of a-z, 0-9 and single -")]
+BlobPattern = Annotated[str, _form(r"[^/\s](.*\S)?", "a pattern relative to the container, such as *.parquet")]
+SuiteName = Annotated[str, _form(r"[\w-]+", "the name of a suite, without folder and without .json")]
+PartitionKey = Annotated[str, _form(r"\w+", 'the key of a partition such as month=1, without "="')]
+RegistryHost = Annotated[
+    str, _form(f"({_HOST})(:({_PORT}))?", "host or host:port, such as localhost:5000: no scheme, no path")
+]
+MlflowUri = Annotated[
+    str,
+    _form(r"sqlite:///[^/].*|sqlite:////.+|https?://[^/@\s]+(/[^@\s]*)?", f"an MLflow address, {_METADATA}"),
+    AfterValidator(_file_under_project),
+]
+ProjectPath = Annotated[Path, Field(strict=False), AfterValidator(_under_project)]
+Parameter = Annotated[int | float | str | bool, PlainValidator(_parameter)]

@@ -1,0 +1,158 @@
+"""Waits for an edge job: its log goes by, its deadline holds, and it never outlives the wait."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from insitu.errors import TrainingFailed
+from insitu.ports import ModelVersion, TrainingJobs
+from insitu.runs import Run
+from insitu.wiring import CHAMPION
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[^\t\x20-\x7e\xa0-\U0010ffff]")
+_PROGRESS = re.compile(r"::progress (\d(?:\.\d+)?) (.*)")
+_MAX_LINE_CHARS = 500
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an edge job left, in aggregates.
+
+    Attributes:
+        seconds: Wall time from submit to result.
+        champion: The version that was scored on the same rows; None when there was none.
+        rows: Rows of the holdout.
+        metrics: Per role (`challenger`, `champion`) and metric.
+        difference: Primary metric, challenger minus champion: estimate, low, high; None without champion.
+        onnx: None without an export; else `usable` and how far its answers deviate.
+    """
+
+    job: str
+    backend: str
+    seconds: float
+    champion: str | None
+    rows: int
+    metrics: dict[str, dict[str, float]]
+    difference: dict[str, float] | None
+    curves: dict[str, Any]
+    onnx: dict[str, Any] | None
+    claimed: dict[str, float]
+    files: dict[str, str]
+    peak_memory_bytes: int
+
+
+@dataclass
+class LogRelay:
+    """Passes complete log lines on, without escapes, tracebacks or floods.
+
+    A traceback may quote rows, so it stays in the log on site and a note takes its place.
+    """
+
+    on_line: Callable[[str], None]
+    on_progress: Callable[[float, str], None]
+    max_lines: int = 500
+    _rest: bytes = b""
+    _lines: int = field(default=0, init=False)
+    _in_traceback: bool = field(default=False, init=False)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the log."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_MAX_LINE_CHARS:]
+        for line in lines:
+            self._pass_on(_CONTROL.sub("", line[: 4 * _MAX_LINE_CHARS].decode(errors="replace"))[:_MAX_LINE_CHARS])
+
+    def _pass_on(self, line: str) -> None:
+        if match := _PROGRESS.fullmatch(line):
+            self.on_progress(float(match[1]), match[2])
+        elif line.startswith("Traceback (most recent call last)"):
+            self._in_traceback = True
+            self._emit("(a traceback follows; it is kept in the log on site)")
+        elif self._in_traceback:
+            # Its last line is the first that is not indented: "ValueError: ...".
+            self._in_traceback = not line or line[0].isspace()
+        elif line.strip():
+            self._emit(line)
+
+    def _emit(self, line: str) -> None:
+        self._lines += 1
+        if self._lines <= self.max_lines:
+            self.on_line(line)
+        elif self._lines == self.max_lines + 1:
+            self.on_line(f"(more than {self.max_lines} lines: the rest is in the log on site)")
+
+
+def train_challenger(run: Run, relay: LogRelay) -> Trained:
+    """Run the edge job of *run* to its end and return what it left.
+
+    Safe to repeat: a finished job is found by its key. Whatever ends the wait early, the deadline
+    or a cancelled flow, ends the job too.
+
+    Raises:
+        TrainingFailed: The job failed, was canceled or passed its deadline.
+        InsituError: What the edge job itself raised, such as `BlobChanged`.
+    """
+    jobs, started = run.site.jobs, time.monotonic()
+    champion = run.site.models.alias(run.model.name, CHAMPION)
+    job_id = jobs.submit(run.key, job_spec(run, champion))
+    try:
+        _wait(jobs, job_id, relay, started + run.model.train.timeout_s)
+    except BaseException:
+        jobs.cancel(job_id)
+        raise
+    result = json.loads((jobs.output(job_id) / "result.json").read_text())
+    known = {name: result[name] for name in Trained.__dataclass_fields__ if name in result}
+    return Trained(
+        **known
+        | {
+            "job": job_id,
+            "backend": jobs.backend,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+    )
+
+
+def job_spec(run: Run, champion: ModelVersion | None) -> dict[str, Any]:
+    """Return what `insitu.edge.job` reads, as JSON values."""
+    model, container = run.model, run.site.data_spec(run.batch.container)
+    shared = {"store": container, "target": model.target.model_dump(mode="json")}
+    return {
+        "model_folder": str(run.model_folder),
+        "command": model.train.command,
+        "params": model.train.params,
+        "max_log_bytes": model.train.max_log_bytes,
+        "train": run.training_part.to_json() | shared,
+        "holdout": run.holdout.to_json() | shared,
+        "metrics": list(model.gate.metrics),
+        "primary": model.gate.primary,
+        "confidence": model.gate.confidence,
+        "champion": champion and {"version": champion.version, "folder": str(run.site.models.folder(champion))},
+        "golden_rows": model.smoke.golden_rows,
+        "tolerance": model.smoke.tolerance,
+    }
+
+
+def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, deadline: float) -> None:
+    offset = 0
+    while True:
+        status = jobs.status(job_id)
+        data = jobs.log(job_id, offset)
+        offset += len(data)
+        relay.feed(data)
+        if status.state == "completed":
+            return
+        if status.state != "running":
+            raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
+        if time.monotonic() > deadline:
+            raise TrainingFailed(
+                f"the edge job {job_id} did not end in time and was stopped",
+                wanted="an end within train.timeout_s of model.toml",
+                todo="raise train.timeout_s, or give the job less to do",
+            )
+        time.sleep(_POLL_S)

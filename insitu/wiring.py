@@ -1,0 +1,104 @@
+"""The one place that picks adapters: from settings to a site that works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any
+
+from insitu.errors import RunUnderWay
+from insitu.ports import BlobStore, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs
+from insitu.settings import SiteSettings
+
+CHAMPION = "champion"
+"""The alias of the published version."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place with data and compute, ready to use."""
+
+    project: Path
+    settings: SiteSettings
+    state: BlobStore
+    compute: Compute
+    jobs: TrainingJobs
+    models: ModelRegistry
+    scoring: ScoringHost
+
+    @property
+    def name(self) -> str:
+        """The site's name, which is that of its settings file."""
+        return self.settings.name
+
+    def data(self, container: str) -> BlobStore:
+        """Return the blobs of one container."""
+        return open_blobs(self.data_spec(container))
+
+    def data_spec(self, container: str) -> dict[str, Any]:
+        """Return how an edge job opens the container, as JSON values."""
+        return {"kind": "folder", "root": str(self.settings.data.root / container)}
+
+    def layout(self, model: str) -> ImageRegistry:
+        """Return where images of *model* are assembled."""
+        from insitu.adapters.local.images import LayoutImages
+
+        return LayoutImages(self.settings.images.root / model)
+
+    def registry(self, model: str) -> ImageRegistry:
+        """Return where images of *model* are published."""
+        if self.settings.registry is None:
+            return self.layout(model)
+        from insitu.images.client import RegistryImages
+
+        return RegistryImages(self.settings.registry, model)
+
+    @contextmanager
+    def only_run(self, model: str) -> Iterator[None]:
+        """Keep other runs of *model* out; the lock falls when the process ends, however it ends.
+
+        Raises:
+            RunUnderWay: Another process runs this model now.
+        """
+        path = self.settings.state.root / f".lock-{model}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as lock:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError as exc:
+                raise RunUnderWay(
+                    f"another run of {model} is under way at this site",
+                    todo="wait for it, then start again: a batch that is done is not done twice",
+                ) from exc
+            yield
+
+
+def open_site(project: Path, settings: SiteSettings) -> Site:
+    """Return the site that *settings* describe; nothing is contacted yet."""
+    from insitu.adapters.local.blobs import FolderBlobs
+    from insitu.adapters.local.compute import LocalCompute
+    from insitu.adapters.local.jobs import ProcessJobs
+    from insitu.adapters.local.models import MlflowModels
+    from insitu.adapters.local.scoring import ProcessScoringHost
+
+    work = settings.state.root.parent
+    mega = 1_000_000
+    return Site(
+        project=project,
+        settings=settings,
+        state=FolderBlobs(settings.state.root),
+        compute=LocalCompute(work, settings.compute.reserve_memory_mb * mega, settings.compute.reserve_disk_mb * mega),
+        jobs=ProcessJobs(work / "jobs"),
+        models=MlflowModels(settings.models.uri, work / "mlflow" / "artifacts"),
+        scoring=ProcessScoringHost(work / "scoring"),
+    )
+
+
+def open_blobs(spec: Mapping[str, Any]) -> BlobStore:
+    """Return the container that `Site.data_spec` described; used by edge jobs too."""
+    from insitu.adapters.local.blobs import FolderBlobs
+
+    return FolderBlobs(Path(spec["root"]))

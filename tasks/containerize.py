@@ -1,0 +1,24 @@
+"""Put the model into an image and prove that it answers."""
+
+from __future__ import annotations
+
+import logging
+
+from insitu.ports import ModelVersion
+from insitu.release import BuiltImage, containerize_model
+from insitu.runs import Run
+from insitu.training import Trained
+from tasks.policy import verb
+
+log = logging.getLogger(__name__)
+
+
+@verb("containerize-model")
+def containerize(run: Run, trained: Trained, version: ModelVersion) -> BuiltImage:
+    """Return the image that answered the golden rows as the model does; raise `ImageFailed`."""
+    image = run.journal.once("containerize", BuiltImage, lambda: containerize_model(run, trained, version))
+    log.info(
+        "image %s, %.1f MB, answers by %s within %.1g of the model",
+        image.digest[:19], image.size_bytes / 1e6, image.runtime, image.max_difference,
+    )  # fmt: skip
+    return image

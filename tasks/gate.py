@@ -1,0 +1,31 @@
+"""Decide whether the challenger may replace the champion."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from insitu.cards import gate_table, model_card
+from insitu.gate import Decision, Evidence, decide
+from insitu.runs import Run
+from insitu.training import Trained
+from tasks.policy import verb
+
+log = logging.getLogger(__name__)
+
+
+@verb("gate-challenger")
+def gate(run: Run, trained: Trained) -> Decision:
+    """Return the decision; raise `GateFailed` when the metrics cannot be judged."""
+    evidence = Evidence(
+        trained.rows, trained.metrics["challenger"], trained.metrics.get("champion"), trained.difference
+    )
+    decision = run.journal.once("gate", Decision, lambda: decide(evidence, run.model.gate, trained.champion))
+    name = run.model.name
+    create_table_artifact(key=f"gate-{name}", table=gate_table(trained, run.model.gate), description=decision.verdict)
+    facts = {"batch": run.batch.fingerprint, "code": run.code_hash, "run": run.key}
+    card = model_card(name, trained, decision, run.model.gate, facts)
+    create_markdown_artifact(card, key=f"model-card-{name}")
+    log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
+    return decision

@@ -1,0 +1,25 @@
+"""A progress bar in the Prefect run, updated a few times a second at most."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+_INTERVAL_S = 1.0
+
+
+class ProgressArtifact:
+    """A Prefect progress artifact that long steps move; cheap to call often."""
+
+    def __init__(self, description: str, key: str) -> None:
+        self._id: UUID = create_progress_artifact(0.0, key=key, description=description)  # type: ignore[assignment]
+        self._shown, self._at = 0.0, time.monotonic()
+
+    def update(self, fraction: float) -> None:
+        """Show *fraction* (0 to 1); calls within a second of the last one are left out, except the end."""
+        percent, now = round(100 * fraction, 1), time.monotonic()
+        if percent > self._shown and (fraction >= 1 or now - self._at >= _INTERVAL_S):
+            update_progress_artifact(self._id, percent)
+            self._shown, self._at = percent, now

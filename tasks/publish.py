@@ -1,0 +1,26 @@
+"""Publish the image and make its model the champion."""
+
+from __future__ import annotations
+
+import logging
+
+from insitu.ports import ModelVersion
+from insitu.release import BuiltImage, Published, publish_model
+from insitu.runs import Run
+from tasks.policy import verb
+from tasks.progress import ProgressArtifact
+
+log = logging.getLogger(__name__)
+
+
+@verb("publish-image")
+def publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
+    """Return where the image went, read back by digest; raise `PublishFailed`."""
+    published = run.journal.once(run.step_name("publish"), Published, lambda: _publish(run, version, image))
+    log.info("published %s as %s", published.digest[:19], published.reference)
+    return published
+
+
+def _publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
+    progress = ProgressArtifact("publishing", f"publishing-{run.model.name}")
+    return publish_model(run, version, image, progress.update)

@@ -1,0 +1,32 @@
+"""Train a challenger next to the data and measure it on the holdout."""
+
+from __future__ import annotations
+
+import logging
+
+from insitu.runs import Run
+from insitu.training import LogRelay, Trained, train_challenger
+from tasks.policy import verb
+from tasks.progress import ProgressArtifact
+
+log = logging.getLogger(__name__)
+
+
+@verb("train-challenger")
+def train(run: Run) -> Trained:
+    """Return what the edge job left.
+
+    Raises:
+        TrainingFailed: The job failed, was canceled or passed its deadline.
+        BlobChanged: A blob was overwritten since it was pinned.
+    """
+    return run.journal.once("train", Trained, lambda: _train(run))
+
+
+def _train(run: Run) -> Trained:
+    progress = ProgressArtifact("training", f"training-{run.model.name}")
+    relay = LogRelay(on_line=log.info, on_progress=lambda fraction, _text: progress.update(fraction))
+    log.info("edge job %s starts (%s)", run.key[:12], run.site.jobs.backend)
+    trained = train_challenger(run, relay)
+    log.info("edge job %s done in %.1f s, %d holdout rows", run.key[:12], trained.seconds, trained.rows)
+    return trained

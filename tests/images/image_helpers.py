@@ -1,0 +1,70 @@
+"""What the image tests share, besides fixtures."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from insitu.images.assemble import ImageSpec
+from insitu.images.environment import serving_requirements
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A saved model, its export, some rows, and what scikit-learn itself says about them."""
+
+    folder: Path
+    onnx: Path
+    rows: list[list[Any]]
+    columns: list[str]
+    expected: list[list[float]]
+
+
+def spec_of(model: Trained, runtime: str = "onnx", **changes: Any) -> ImageSpec:
+    """Return what the tests build."""
+    return ImageSpec(
+        changes.get("model_folder", model.folder),
+        model.onnx if runtime == "onnx" else None,
+        serving_requirements(model.folder, "onnx" if runtime == "onnx" else "pyfunc"),
+        changes.get("metadata", {"model": "flights", "version": "7", "run_key": "abc"}),
+        {"io.insitu.model": "flights"},
+    )
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], timeout_s: float = 30) -> None:
+    """Return when *ready* says so; fail after *timeout_s*."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline, "not ready in time"
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass(frozen=True)
+class Docker:
+    """A daemon of our own."""
+
+    address: str
+
+    def __call__(self, *arguments: str) -> str:
+        """Run one docker command and return what it prints."""
+        command = ["docker", "-H", self.address, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()

@@ -47,15 +47,16 @@ def validate(
     whole, scanned_bytes = scan.scan(table, planned.measures, on_progress)
     verdicts = [plan.settle(step, planned, whole, table) for step in planned.steps]
     results = [verdict.result for verdict in verdicts]
-    failures = tuple(redaction.failure(result) for result in results if not result.success)
+    outcomes = tuple(redaction.outcome(result) for result in results)
+    failed = sum(not outcome.success for outcome in outcomes)
     return Report(
-        success=not failures,
+        success=failed == 0,
         suite=suite.name,
         expectations=len(results),
-        failed=len(failures),
+        failed=failed,
         rows=table.rows,
         bytes_read=table.footer_bytes + scanned_bytes + sum(verdict.bytes_read for verdict in verdicts),
-        failures=failures,
+        outcomes=outcomes,
         notes=tuple(verdict.note for verdict in verdicts if verdict.note),
         full=judge.as_suite_result(suite, results),
     )

@@ -1,10 +1,10 @@
-"""What of a failed expectation may leave the site: names, counts and a fixed phrase."""
+"""What of a judged expectation may leave the site: names, counts and a fixed phrase."""
 
 from __future__ import annotations
 
 from data_checks.judge import Result
 from data_checks.plan import MISSING
-from data_checks.report import Failure
+from data_checks.report import Outcome
 
 _KEYS = ("column", "column_A", "column_B")
 _REASONS = {
@@ -22,18 +22,19 @@ _REASONS = {
 }
 
 
-def failure(result: Result) -> Failure:
-    """Return the redacted form of a failed result."""
+def outcome(result: Result) -> Outcome:
+    """Return the redacted form of a result."""
     config, counted = result.expectation_config, result.result or {}
     assert config is not None  # GX's type allows None; a judged result has one
     kwargs = config.kwargs
     columns = [kwargs[key] for key in _KEYS if kwargs.get(key)] or kwargs.get("column_list") or []
-    return Failure(
+    return Outcome(
         expectation=config.type,
         columns=() if config.type.startswith("expect_table_") else tuple(columns),
+        success=bool(result.success),
         unexpected_count=_count(counted.get("unexpected_count")),
         rows=_count(counted.get("element_count")),
-        reason=_reason(result, config.type),
+        reason="" if result.success else _reason(result, config.type),
     )
 
 

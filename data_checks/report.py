@@ -18,22 +18,27 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One expectation that failed: which, on what, how often and why; never a value of the data.
+class Outcome:
+    """How one expectation went: which, on what, how often and why it failed; never a value of the data.
 
     Attributes:
         expectation: The expectation's type.
         columns: The columns that it names.
         unexpected_count: Rows (or distinct values) that break it, where it counts them.
         rows: Rows that it looked at, where it counts them.
-        reason: A fixed phrase.
+        reason: A fixed phrase; empty when it holds.
     """
 
     expectation: str
     columns: tuple[str, ...]
+    success: bool
     unexpected_count: int | None
     rows: int | None
     reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON values."""
+        return {**asdict(self), "columns": list(self.columns)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Report:
         failed: How many of them failed.
         rows: Rows of the batch.
         bytes_read: Bytes that were asked of the store.
-        failures: The failed ones, in the suite's order.
+        outcomes: How each went, in the suite's order.
         notes: What the reader should know about how it was checked.
         drift: Reserved; always None.
         full: The complete Great Expectations result as JSON values, with values of the data.
@@ -57,10 +62,15 @@ class Report:
     failed: int
     rows: int
     bytes_read: int
-    failures: tuple[Failure, ...]
+    outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...]
     drift: None = None
     full: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """The outcomes of the expectations that failed."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.success)
 
     def to_json(self) -> dict[str, Any]:
         """Return the redacted part as JSON values."""
@@ -72,6 +82,7 @@ class Report:
             "rows": self.rows,
             "bytes_read": self.bytes_read,
             "drift": self.drift,
-            "failures": [{**asdict(failure), "columns": list(failure.columns)} for failure in self.failures],
+            "failures": [outcome.to_json() for outcome in self.failures],
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
             "notes": list(self.notes),
         }

@@ -17,24 +17,16 @@ _COLOURS = {"challenger": "#0072b2", "champion": "#d55e00"}
 
 
 def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the failed expectations, or one row that says that all hold."""
-    if report["success"]:
-        return [
-            {
-                "expectation": f"all {report['expectations']} of {report['suite']}",
-                "result": "hold",
-                "rows": report["rows"],
-            }
-        ]
+    """Return one row per expectation, the failed ones first."""
     return [
         {
-            "expectation": failure["expectation"],
-            "columns": ", ".join(failure["columns"]),
-            "unexpected": failure["unexpected_count"],
-            "rows": failure["rows"],
-            "reason": failure["reason"],
+            "result": "holds" if outcome["success"] else f"FAILS: {outcome['reason']}",
+            "expectation": outcome["expectation"],
+            "columns": ", ".join(outcome["columns"]),
+            "unexpected": _count(outcome["unexpected_count"]),
+            "rows": _count(outcome["rows"]),
         }
-        for failure in report["failures"]
+        for outcome in sorted(report["outcomes"], key=lambda outcome: bool(outcome["success"]))
     ]
 
 
@@ -98,7 +90,8 @@ def curves_png(curves: Mapping[str, Any]) -> bytes:
         calibration.plot(
             [b["predicted"] for b in bins], [b["observed"] for b in bins], marker="o", markersize=3, **style
         )
-    highest = max(max(b["predicted"], b["observed"]) for drawn in curves.values() for b in drawn["calibration"])
+    bins = [b for drawn in curves.values() for b in drawn["calibration"]]  # none on a small holdout
+    highest = max((max(b["predicted"], b["observed"]) for b in bins), default=1.0)
     for axes, end in ((roc, 1.0), (calibration, highest)):
         axes.plot([0, end], [0, end], color="#999999", linewidth=0.8)
         axes.legend(frameon=False)
@@ -107,6 +100,10 @@ def curves_png(curves: Mapping[str, Any]) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=80)
     return png.getvalue()
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _number(value: float | None) -> str:

@@ -6,6 +6,7 @@ Everything heavy is imported inside commands, so that `insitu --help` answers at
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -125,6 +126,10 @@ def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     from flows.retrain import retrain as flow
 
+    # What Prefect says of its temporary server is not about the run.
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).setLevel(logging.INFO)
     state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):

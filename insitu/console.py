@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 200  # a file or a pipe has no width: nothing is cut there
 
 _COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
 
@@ -22,8 +27,11 @@ def print_outcome(record: Mapping[str, Any], news: bool) -> None:
             f"({record['batch']['blobs']} blobs) was done at {record['finished']}"
         )
     print_record(record)
-    for command, why in _next_commands(record):
-        console.print(f"  [bold]{command}[/]  {why}", soft_wrap=True)
+    console.print("next:")
+    commands = _next_commands(record)
+    width = max(len(command) for command, _ in commands)
+    for command, why in commands:
+        console.print(f"  [bold]{command:<{width}}[/]  {why}")
 
 
 def print_record(record: Mapping[str, Any]) -> None:
@@ -34,17 +42,15 @@ def print_record(record: Mapping[str, Any]) -> None:
         colour = _COLOURS[decision["verdict"]]
         console.print(f"[bold]{record['model']}[/]: [bold {colour}]{decision['verdict'].upper()}[/]")
         for reason in decision["reasons"]:
-            console.print(f"  - {escape(reason)}", soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
+            console.print(f"  - {escape(reason)}")
     for label, value in _facts(record):
-        table.add_row(f"[dim]{label}[/]", escape(value))
-    console.print(table, soft_wrap=True)
+        console.print(f"  [dim]{label:<10}[/]{escape(value)}")
 
 
 def print_history(model: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Print one line per run, newest last."""
     if not records:
-        console.print(f"{model} has no runs yet; next: insitu retrain {model}")
+        console.print(f"{model} has no runs yet; next: {program()} retrain {model}")
         return
     table = Table(box=None, header_style="dim")
     for heading in ("finished", "state", "verdict", "version", "metrics", "batch", "image"):
@@ -93,14 +99,17 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model = record["model"]
+    model, insitu = record["model"], program()
     if record["publication"]:
         return [
-            (f"insitu score {model}", "asks the published image"),
-            (f"insitu show {model} latest", "what it was made of"),
-            ("insitu demo add-month", "lets the next month arrive; then retrain again"),
+            (f"{insitu} score {model}", "asks the published image"),
+            (f"{insitu} show {model} latest", "what it was made of"),
+            (f"{insitu} demo add-month", "lets the next month arrive; then retrain again"),
         ][: 3 if model == "flights" else 2]
-    return [(f"insitu history {model}", "earlier runs"), (f"models/{model}/model.toml", "holds the limits of the gate")]
+    return [
+        (f"{insitu} history {model}", "earlier runs"),
+        (f"models/{model}/model.toml", "holds the limits of the gate"),
+    ]
 
 
 def _history_row(record: Mapping[str, Any]) -> list[str]:
@@ -114,6 +123,11 @@ def _history_row(record: Mapping[str, Any]) -> list[str]:
         record["batch"]["fingerprint"][:12],
         image["digest"].removeprefix("sha256:")[:12] if image else "",
     ]
+
+
+def program() -> str:
+    """Return what to type for insitu here: its name where the shell finds it, else the path it was started by."""
+    return "insitu" if shutil.which("insitu") else os.path.relpath(sys.argv[0])
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

@@ -70,7 +70,8 @@ class InsituError(Exception):
     @staticmethod
     def from_json(value: Mapping[str, str | None]) -> InsituError:
         """Return the error that `to_json` described, of its own class."""
-        kind = globals().get(str(value["type"]), InsituError)
+        named = globals().get(str(value["type"]))
+        kind = named if isinstance(named, type) and issubclass(named, InsituError) else InsituError
         parts = {key: value.get(key) for key in ("found", "wanted", "todo")}
         error: InsituError = kind(str(value["what"]), **parts)
         return error

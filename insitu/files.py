@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import naming_full_disks
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write *data* beside *path*, then move it there in one step; raise `StorageFull`."""
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside *path*, gone afterwards unless renamed; raise `StorageFull`."""
     with naming_full_disks(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, staged = tempfile.mkstemp(dir=path.parent, prefix=".staged-")
+        temporary = path.parent / f".staged-{uuid.uuid4().hex}"
         try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staged, path)
-        except BaseException:
-            os.unlink(staged)
-            raise
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_through(path: Path, data: bytes) -> None:
+    """Write *path* down to the disk; it is readable as the umask says, unlike a file of `mkstemp`."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write *path* in one step, over what was there; raise `StorageFull`."""
+    with staged(path) as temporary:
+        write_through(temporary, data)
+        os.replace(temporary, path)

@@ -53,14 +53,17 @@ def decide(evidence: Evidence, gate: GateSettings, champion: str | None) -> Deci
     side promotes, wholly on the bad side rejects, anything else is inconclusive.
 
     Raises:
-        GateFailed: A metric is missing, not finite or out of its domain, or there are too few rows.
+        GateFailed: A metric or the difference from the champion is missing, not finite or out of its
+            domain, or there are too few rows.
     """
     _require_judgeable(evidence, gate)
     if missed := list(_missed_floors(evidence.challenger, gate.metrics)):
         return Decision("reject", tuple(missed), champion)
     held = "every metric reaches its floor" if any(m.floor is not None for m in gate.metrics.values()) else ""
-    if champion is None or evidence.difference is None:
+    if champion is None:
         return Decision("promote", tuple(filter(None, [held, "there is no champion yet"])))
+    if evidence.difference is None:
+        raise GateFailed(f"the difference in {gate.primary} from champion {champion} is missing")
     verdict, reason = _compare(evidence.difference, gate)
     return Decision(verdict, tuple(filter(None, [held, reason])), champion)
 

@@ -107,7 +107,7 @@ class TrainingJobs(Protocol):
         ...
 
     def cancel(self, job_id: str) -> None:
-        """End the job and every process that it started; return when they are gone."""
+        """End the job and every process that it started; return when they are gone. An ended job stays as it ended."""
         ...
 
     def output(self, job_id: str) -> Path:

@@ -52,6 +52,8 @@ def _check_requirement(text: str) -> Check:
     todo = f"install it where the training runs: .venv/bin/uv pip install '{text}'"
     try:
         requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate():
+            return Check(f"requirement {text}", True, "not for this system", text)
         found = version(requirement.name)
     except InvalidRequirement:
         return Check(

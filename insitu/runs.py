@@ -12,7 +12,7 @@ from pathlib import Path
 
 from insitu import __version__
 from insitu.batch import Batch, Blob
-from insitu.errors import DataError, UsageError
+from insitu.errors import DataError, SettingsError, UsageError
 from insitu.journal import Journal
 from insitu.settings import DataSettings, ModelSettings, load_settings
 from insitu.wiring import Site, open_site
@@ -47,7 +47,8 @@ class Run:
         """Hex sha256 over the model's folder and its suite: names and bytes of every file."""
         digest = sha256()
         for path in [*sorted(_code_files(self.model_folder)), self.suite_file]:
-            digest.update(json.dumps([path.name, sha256(path.read_bytes()).hexdigest()]).encode() + b"\n")
+            name = path.relative_to(self.site.project).as_posix()
+            digest.update(json.dumps([name, sha256(path.read_bytes()).hexdigest()]).encode() + b"\n")
         return digest.hexdigest()
 
     @property
@@ -87,19 +88,31 @@ def open_run(project: Path, model: str, site: str, batch_file: Path | None = Non
     """Read the settings and pin the batch: the current blobs, or those of a manifest file.
 
     Raises:
-        SettingsError: The settings of site or model have problems.
+        SettingsError: The settings of site or model have problems, or name a suite that is not there.
         DataError: There are no blobs, too few for a holdout, or one is missing between two others.
     """
     site_settings, settings = load_settings(project, site, model, os.environ)
     place = open_site(project, site_settings)
     if batch_file is not None:
-        batch = _read_manifest(batch_file)
+        batch = _read_manifest(batch_file, settings.data.container)
     else:
         store = place.data(settings.data.container)
         names = (b for b in store.list() if fnmatchcase(b.name, settings.data.blobs))
         batch = Batch.of(settings.data.container, names)
     _require_complete(batch, settings.data)
-    return Run(place, settings, batch)
+    run = Run(place, settings, batch)
+    _require_suite(run)
+    return run
+
+
+def _require_suite(run: Run) -> None:
+    if not run.suite_file.is_file():
+        known = sorted(path.stem for path in run.suite_file.parent.glob("*.json"))
+        raise SettingsError(
+            f"model {run.model.name} names a suite that is not there: {run.model.data.suite}",
+            found=f"suites {', '.join(known)}" if known else "no suite",
+            wanted=f"{run.suite_file.relative_to(run.site.project)} (data.suite in model.toml)",
+        )
 
 
 def _code_files(folder: Path) -> list[Path]:
@@ -110,17 +123,24 @@ def _code_files(folder: Path) -> list[Path]:
     ]
 
 
-def _read_manifest(path: Path) -> Batch:
+def _read_manifest(path: Path, container: str) -> Batch:
     try:
-        return Batch.from_json(json.loads(path.read_text()))
+        batch = Batch.from_json(json.loads(path.read_text()))
     except OSError as exc:
         raise UsageError(f"the batch file {path} cannot be read: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise UsageError(
             f"{path} is not a batch manifest",
             wanted='{"container": ..., "blobs": [{"name", "etag", "size_bytes", "last_modified"}, ...]}',
-            todo="take one from `insitu show MODEL VERSION --json` or let insitu pin the current blobs",
+            todo="take batch.manifest from `insitu show MODEL VERSION --json`, or let insitu pin the current blobs",
         ) from exc
+    if batch.container != container:
+        raise UsageError(
+            f"{path} is a batch of another container",
+            found=batch.container,
+            wanted=f"{container} (data.container in model.toml)",
+        )
+    return batch
 
 
 def _require_complete(batch: Batch, data: DataSettings) -> None:
@@ -152,7 +172,7 @@ def _require_no_gap(batch: Batch, key: str) -> None:
 
 def _partition(blob: Blob, key: str) -> int:
     values = [part.removeprefix(f"{key}=") for part in blob.name.split("/") if part.startswith(f"{key}=")]
-    if len(values) != 1 or not values[0].isdigit():
+    if len(values) != 1 or not values[0].isdecimal():
         raise DataError(
             f"blob {blob.name} does not say which {key} it holds",
             wanted=f"one part {key}=NUMBER in its name (data.contiguous in model.toml)",

@@ -51,7 +51,8 @@ class Trained:
 class LogRelay:
     """Passes complete log lines on, without escapes, tracebacks or floods.
 
-    A traceback may quote rows, so it stays in the log on site and a note takes its place.
+    A traceback may quote rows, and where its message ends cannot be told: from there to the next
+    progress line everything stays in the log on site, and a note takes its place.
     """
 
     on_line: Callable[[str], None]
@@ -59,25 +60,23 @@ class LogRelay:
     max_lines: int = 500
     _rest: bytes = b""
     _lines: int = field(default=0, init=False)
-    _in_traceback: bool = field(default=False, init=False)
+    _withheld: bool = field(default=False, init=False)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the log."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-_MAX_LINE_CHARS:]
+        self._rest = self._rest[: 4 * _MAX_LINE_CHARS]
         for line in lines:
             self._pass_on(_CONTROL.sub("", line[: 4 * _MAX_LINE_CHARS].decode(errors="replace"))[:_MAX_LINE_CHARS])
 
     def _pass_on(self, line: str) -> None:
         if match := _PROGRESS.fullmatch(line):
+            self._withheld = False
             self.on_progress(float(match[1]), match[2])
-        elif line.startswith("Traceback (most recent call last)"):
-            self._in_traceback = True
+        elif "Traceback (most recent call last)" in line and not self._withheld:
+            self._withheld = True
             self._emit("(a traceback follows; it is kept in the log on site)")
-        elif self._in_traceback:
-            # Its last line is the first that is not indented: "ValueError: ...".
-            self._in_traceback = not line or line[0].isspace()
-        elif line.strip():
+        elif line.strip() and not self._withheld:
             self._emit(line)
 
     def _emit(self, line: str) -> None:
@@ -103,9 +102,8 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
     job_id = jobs.submit(run.key, job_spec(run, champion))
     try:
         _wait(jobs, job_id, relay, started + run.model.train.timeout_s)
-    except BaseException:
+    finally:  # also of a job that ended well: its command may have left processes behind
         jobs.cancel(job_id)
-        raise
     result = json.loads((jobs.output(job_id) / "result.json").read_text())
     known = {name: result[name] for name in Trained.__dataclass_fields__ if name in result}
     return Trained(

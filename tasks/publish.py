@@ -23,4 +23,6 @@ def publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
 
 def _publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
     progress = ProgressArtifact("publishing", f"publishing-{run.model.name}")
-    return publish_model(run, version, image, progress.update)
+    published = publish_model(run, version, image, progress.update)
+    progress.update(1.0)
+    return published

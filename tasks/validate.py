@@ -27,13 +27,10 @@ def validate_batch(run: Run) -> dict[str, Any]:
         BlobChanged: A blob was overwritten since it was pinned.
     """
     report = run.journal.once("validate", dict[str, Any], lambda: _validate(run))
-    create_table_artifact(key=f"validation-{run.model.name}", table=validation_table(report))
-    log.info(
-        "%d of %d expectations hold on %d rows",
-        report["expectations"] - report["failed"],
-        report["expectations"],
-        report["rows"],
-    )
+    held = report["expectations"] - report["failed"]
+    summary = f"{held} of {report['expectations']} expectations hold on {report['rows']:,} rows"
+    create_table_artifact(key=f"validation-{run.model.name}", table=validation_table(report), description=summary)
+    log.info("%s, %.1f MB read", summary, report["bytes_read"] / 1e6)
     if not report["success"]:
         raise DataError(
             f"the batch fails {report['failed']} of {report['expectations']} expectations of suite {report['suite']}",

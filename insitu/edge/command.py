@@ -17,7 +17,7 @@ from insitu.errors import InsituError, StorageFull, TrainingFailed
 
 _TAIL_BYTES = 32_768
 _CHUNK_BYTES = 65_536
-_EXCEPTION_LINE = re.compile(rb"^([A-Za-z_][\w.]*)(?::|\s*$)")
+_EXCEPTION = re.compile(rb"Traceback \(most recent call last\):\n(?:[ \t].*\n)+([A-Za-z_][\w.]*)\s*(?::|\n|$)")
 
 
 def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
@@ -47,6 +47,8 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         raise TrainingFailed(f"the training command {command[0]!r} cannot be started: {exc.strerror}") from exc
     assert child.stdout is not None
     tail = pump(child.stdout, log, int(spec["max_log_bytes"]))
+    if not tail.endswith(b"\n"):
+        log.write(b"\n")  # what follows is a line of its own
     code = child.wait()
     if code != 0:
         raise _command_failed(code, tail, folder / "log.txt")
@@ -77,14 +79,13 @@ def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:
     if os.strerror(ENOSPC).encode() in tail:
         return StorageFull("no space left while the training command was writing", todo=f"free some space; {todo}")
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return TrainingFailed(f"the training command was ended by {name}{hint}", todo=todo)
-    last = tail.rstrip().rsplit(b"\n", 1)[-1]
-    match = _EXCEPTION_LINE.match(last) if b"Traceback (most recent call last)" in tail else None
+    classes = _EXCEPTION.findall(tail)
     return TrainingFailed(
         f"the training command exited with code {code}",
-        found=match[1].decode() if match else None,
+        found=classes[-1].decode() if classes else None,
         wanted="exit code 0",
         todo=todo,
     )

@@ -17,6 +17,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,34 @@ class EdgeBatch:
     params: Mapping[str, Any]
     output: Path
 
+    def schema(self) -> pa.Schema:
+        """Return the columns and their types, as the first blob has them."""
+        with self._open(self.batch.blobs[0]) as file:
+            return file.schema_arrow
+
     def record_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in blob order; raise `BlobChanged`, `DataError` for an unreadable blob."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         for blob in self.batch.blobs:
-            try:
-                file = pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
+            with self._open(blob) as file:
                 yield from file.iter_batches(columns=None if columns is None else list(columns))
-            except pa.ArrowInvalid as exc:
-                raise DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again") from exc
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, shape (n_rows, n_columns), in memory."""
         import pyarrow as pa
 
-        return pa.Table.from_batches(self.record_batches(columns))
+        batches = list(self.record_batches(columns))
+        wanted = [field for field in self.schema() if columns is None or field.name in columns]
+        return pa.Table.from_batches(batches, batches[0].schema if batches else pa.schema(wanted))
+
+    @contextmanager
+    def _open(self, blob: Blob) -> Iterator[pq.ParquetFile]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            yield pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
+        except (pa.ArrowException, OSError) as exc:
+            raise DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again") from exc
 
     def examples(self, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
@@ -73,9 +86,11 @@ class EdgeBatch:
         Labels are 0 or 1 for a classification (`label_column > label_above`, or the column itself),
         the column's numbers for a regression.
         """
+        import pyarrow.compute as pc
+
         label = str(self.target["label_column"])
         table = self.table([*dict.fromkeys([*columns, label])])
-        known = table.filter(table[label].is_valid())
+        known = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
         values = known[label].to_numpy()
         above = self.target.get("label_above")
         return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1

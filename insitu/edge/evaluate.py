@@ -99,8 +99,7 @@ def _open_holdout(folder: Path, spec: Mapping[str, Any]) -> EdgeBatch:
 
 
 def _require_columns(wanted: list[str], holdout: EdgeBatch) -> None:
-    have = next(holdout.record_batches()).schema.names
-    if missing := sorted(set(wanted) - set(have)):
+    if missing := sorted(set(wanted) - set(holdout.schema().names)):
         raise TrainingFailed(f"the model wants columns that the batch lacks: {', '.join(missing)}")
 
 

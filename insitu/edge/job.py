@@ -1,6 +1,6 @@
 """The edge job: run the user's training command, then judge what it left on the holdout.
 
-Started as `python -m insitu.edge.job JOB_FOLDER`; the folder holds `spec.json`. It leaves there
+Started as `python -m insitu.edge.job JOB_FOLDER PARENT_PID`; the folder holds `spec.json`. It leaves there
 
     log.txt       what the command printed, capped
     output/       what the command left: model/, model.onnx, metrics.json, plots
@@ -30,9 +30,9 @@ from insitu.errors import InsituError, TrainingFailed
 from insitu.files import replace_file
 
 
-def main(folder: Path) -> int:
-    """Run the job in *folder*; return the exit code."""
-    end_with_parent()
+def main(folder: Path, parent_pid: int) -> int:
+    """Run the job in *folder* for the process *parent_pid*; return the exit code."""
+    end_with(parent_pid)
     telemetry.switch_off()
     try:
         result = run(folder, json.loads((folder / "spec.json").read_text()))
@@ -65,12 +65,13 @@ def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
 
         result = evaluate(folder, spec)
         progress(log, 1.0, "done")
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The command's peak or, for a holdout larger than that, our own.
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return result | {
         "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
         "files": _file_digests(folder / "output" / "model"),
         # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).
-        "peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": peak * (1 if sys.platform == "darwin" else 1024),
         "seconds": {"train": round(trained - started, 2), "evaluate": round(time.monotonic() - trained, 2)},
     }
 
@@ -94,12 +95,11 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def end_with_parent() -> None:
+def end_with(parent_pid: int) -> None:
     """End this process group when the process that started it is gone, however it went."""
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent_pid:
             time.sleep(0.5)
         os.killpg(0, signal.SIGKILL)
 
@@ -107,4 +107,4 @@ def end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -84,6 +84,8 @@ def _average_precision(y: Vector, score: Vector) -> Weighted:
 
     def weighted(w: Vector) -> float:
         positives, negatives = at(w)
+        if not negatives.any():  # every ranking of one class is perfect: that says nothing
+            return float("nan")
         found = np.cumsum(positives)
         precision = found / np.maximum(found + np.cumsum(negatives), np.finfo(np.float64).tiny)
         return float(positives @ precision / positives.sum())

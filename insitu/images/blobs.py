@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from insitu.errors import PublishFailed, naming_full_disks
+from insitu.errors import PublishFailed
+from insitu.files import staged
 from insitu.ports import Descriptor
 
 CHUNK_BYTES = 1 << 20
@@ -47,25 +47,6 @@ class Sink:
     def digest(self) -> str:
         """`sha256:…` of everything written."""
         return f"sha256:{self.hash.hexdigest()}"
-
-
-@contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside *path*, gone afterwards unless renamed; raise `StorageFull`."""
-    with naming_full_disks(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".staged-{uuid.uuid4().hex}"
-        try:
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write *path* in one step; unlike a `mkstemp` file it is readable as the umask says."""
-    with staged(path) as temporary:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
 
 
 def copy_verified(source: BinaryIO, wanted: Descriptor, path: Path) -> None:

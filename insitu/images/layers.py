@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from insitu.errors import ImageFailed
-from insitu.images.blobs import CHUNK_BYTES, BlobFolder, Hash, write_whole
+from insitu.files import replace_file
+from insitu.images.blobs import CHUNK_BYTES, BlobFolder, Hash
 from insitu.images.gzips import FastGzip, StoredGzip, compressible
 from insitu.ports import Descriptor
 
@@ -78,7 +79,7 @@ def build_layer(recipe: Recipe, blobs: BlobFolder, cache: Path) -> Layer:
         "size_bytes": layer.descriptor.size_bytes,
         "diff_id": layer.diff_id,
     }
-    write_whole(note, json.dumps(noted).encode())
+    replace_file(note, json.dumps(noted).encode())
     return layer
 
 

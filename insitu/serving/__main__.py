@@ -30,10 +30,10 @@ def main() -> int:
     parser.add_argument("--host", default="0.0.0.0")  # noqa: S104  a container has addresses of its own
     parser.add_argument("--port", type=int, default=5001)
     parser.add_argument("--uds", help="listen on this unix socket instead")
-    parser.add_argument("--end-with-parent", action="store_true", help="end when whoever started this is gone")
+    parser.add_argument("--end-with", type=int, metavar="PID", help="end when this process, the parent, is gone")
     args = parser.parse_args()
-    if args.end_with_parent:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if args.end_with is not None:
+        threading.Thread(target=_end_with, args=(args.end_with,), daemon=True).start()
     # uvicorn takes the signal while it serves and hands it on at the end; as process 1 the default
     # action would be to ignore it, anywhere else to die of it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

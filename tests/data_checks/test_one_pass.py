@@ -167,6 +167,7 @@ def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> No
     assert content["failures"][1] == {
         "expectation": "expect_column_stdev_to_be_between",
         "columns": ["v"],
+        "success": False,
         "unexpected_count": None,
         "rows": None,
         "reason": "observed value outside the bounds",
@@ -180,6 +181,7 @@ def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> No
         "bytes_read",
         "drift",
         "failures",
+        "outcomes",
         "notes",
     }
 

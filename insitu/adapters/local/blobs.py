@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +13,11 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from insitu.batch import Blob
-from insitu.errors import BlobChanged, BlobExists, BlobNotFound, UsageError, naming_full_disks
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, UsageError
+from insitu.files import staged, write_through
 
 _CHUNK_BYTES = 1 << 20
+_SETTLED_NS = 1_000_000_000
 Fingerprint = tuple[int, int, int, int]
 
 
@@ -55,20 +57,25 @@ class FolderBlobs:
 
     def create(self, name: str, data: bytes) -> Blob:
         """Write a new blob in one piece; raise `BlobExists`, `StorageFull`."""
-        with self._staged(name, data) as staged:
-            try:
-                os.link(staged, self._path(name))
-            except FileExistsError as exc:
-                raise BlobExists(f"blob {name} exists already") from exc
-        return self.stat(name)
+        path = self._path(name)
+        try:
+            with staged(path) as temporary:
+                written = self._write(name, temporary, data)
+                os.link(temporary, path)
+        except (FileExistsError, NotADirectoryError) as exc:
+            raise BlobExists(f"blob {name}, or one in its way, exists already") from exc
+        return written
 
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
         """Overwrite the version *etag*; raise `BlobNotFound`, `BlobChanged`, `StorageFull`."""
-        with self._staged(name, data) as staged, self._replacing():
+        path = self._path(name)
+        with self._open(name), self._replacing():
             with self._open(name) as fd:
                 self._require(name, fd, etag)
-            os.replace(staged, self._path(name))
-        return self.stat(name)
+            with staged(path) as temporary:
+                written = self._write(name, temporary, data)
+                os.replace(temporary, path)
+        return written
 
     def _path(self, name: str) -> Path:
         parts = PurePosixPath(name).parts
@@ -82,13 +89,11 @@ class FolderBlobs:
     @contextmanager
     def _open(self, name: str) -> Iterator[int]:
         try:
-            fd = os.open(self._path(name), os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError) as exc:
+            file = open(self._path(name), "rb")  # noqa: SIM115 - closed below; only opening it may find nothing
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
             raise BlobNotFound(f"there is no blob {name} in {self.root}") from exc
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        with file:
+            yield file.fileno()
 
     def _describe(self, name: str, fd: int) -> Blob:
         stat = os.fstat(fd)
@@ -98,12 +103,16 @@ class FolderBlobs:
     def _etag(self, fd: int) -> str:
         stat = os.fstat(fd)
         version = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if version not in self._etags:
-            digest = sha256()
-            for chunk in _pread(fd, 0, stat.st_size):
-                digest.update(chunk)
-            self._etags[version] = f'"{digest.hexdigest()}"'
-        return self._etags[version]
+        if version in self._etags:
+            return self._etags[version]
+        digest = sha256()
+        for chunk in _pread(fd, 0, stat.st_size):
+            digest.update(chunk)
+        etag = f'"{digest.hexdigest()}"'
+        # Clocks of file systems tick coarsely: two writes within a tick look like one version.
+        if time.time_ns() - stat.st_ctime_ns > _SETTLED_NS:
+            self._etags[version] = etag
+        return etag
 
     def _require(self, name: str, fd: int, etag: str) -> None:
         found = self._etag(fd)
@@ -115,25 +124,11 @@ class FolderBlobs:
                 todo="start the run again: it pins the new version",
             )
 
-    @contextmanager
-    def _staged(self, name: str, data: bytes) -> Iterator[Path]:
+    def _write(self, name: str, temporary: Path, data: bytes) -> Blob:
         """Write *data* beside its target, so that a blob appears whole or not at all."""
-        folder = self._path(name).parent
-        with naming_full_disks(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".staged-", delete=False) as file:
-                staged = Path(file.name)
-                try:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    staged.unlink()
-                    raise
-        try:
-            yield staged
-        finally:
-            staged.unlink(missing_ok=True)
+        write_through(temporary, data)
+        with open(temporary, "rb") as file:
+            return self._describe(name, file.fileno())
 
     @contextmanager
     def _replacing(self) -> Iterator[None]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from insitu.errors import PublishFailed, naming_full_disks
-from insitu.images.blobs import BlobFolder, check, copy_verified, write_whole
+from insitu.files import replace_file
+from insitu.images.blobs import BlobFolder, check, copy_verified
 from insitu.images.manifest import MANIFEST_TYPE, canonical, to_json
 from insitu.ports import Descriptor
 
@@ -52,7 +53,7 @@ class LayoutImages:
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
         """Store a manifest by digest."""
         check(descriptor, f"sha256:{sha256(content).hexdigest()}", len(content))
-        write_whole(self._blobs.path(descriptor.digest), content)
+        replace_file(self._blobs.path(descriptor.digest), content)
 
     def tag(self, tag: str, descriptor: Descriptor, content: bytes) -> None:
         """Point *tag* at the manifest."""
@@ -62,8 +63,8 @@ class LayoutImages:
             ours = to_json(descriptor) | {"annotations": {_TAG: tag}}
             entries = sorted([*others, ours], key=lambda one: str(one["annotations"].get(_TAG)))
             index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}
-            write_whole(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            write_whole(self.root / "index.json", canonical(index))
+            replace_file(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            replace_file(self.root / "index.json", canonical(index))
 
     def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
         """Return the manifest that a tag or digest names, verified against its digest."""

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_full_
 from insitu.ports import JobStatus
 
 _GRACE_S = 5.0
+_LOOK_S = 0.05
 _FULL_BELOW_BYTES = 1 << 20
 
 
@@ -42,7 +45,7 @@ class ProcessJobs:
             (folder / "spec.json").write_text(json.dumps(spec))
             with open(folder / "edge.txt", "wb") as own_output:
                 self._children[key] = subprocess.Popen(
-                    [sys.executable, "-m", "insitu.edge.job", str(folder)],
+                    [sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=own_output,
                     stderr=subprocess.STDOUT,
@@ -77,17 +80,27 @@ class ProcessJobs:
         if child is None:
             return
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(child.pid, sign)
-                child.wait(_GRACE_S)
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
+            if _group_ends(child):
+                return
 
     def output(self, job_id: str) -> Path:
         """Return the job's folder."""
         return self.root / job_id
+
+
+def _group_ends(leader: subprocess.Popen[bytes]) -> bool:
+    """Wait a while for the end of every process of the group; tell whether they are gone."""
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline:
+        leader.poll()  # an ended leader counts as there until somebody has asked
+        try:
+            os.killpg(leader.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(_LOOK_S)
+    return False
 
 
 def _failure(folder: Path) -> InsituError:
@@ -95,7 +108,7 @@ def _failure(folder: Path) -> InsituError:
         return InsituError.from_json(json.loads((folder / "failure.json").read_text()))
     except (OSError, ValueError):
         pass
-    if shutil.disk_usage(folder).free < _FULL_BELOW_BYTES:
+    if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BELOW_BYTES:
         return StorageFull(f"no space left in {folder}", todo="free some space, then start the run again")
     return TrainingFailed(
         "the edge job ended without a result or a reason", todo=f"its own output is in {folder / 'edge.txt'}"

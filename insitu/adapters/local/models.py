@@ -110,12 +110,15 @@ class MlflowModels:
             else self._client.create_experiment(model, artifact_location=(self.artifacts / model).as_uri())
         )
         runs = self._client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'")
-        if runs:
-            return str(runs[0].info.run_id)
-        run = self._client.create_run(experiment_id, run_name=run_key[:12], tags={**tags, RUN_KEY: run_key})
+        run = (
+            runs[0]
+            if runs
+            else self._client.create_run(experiment_id, run_name=run_key[:12], tags={**tags, RUN_KEY: run_key})
+        )
         for key, value in tags.items():
-            if key.startswith("metric."):
-                self._client.log_metric(run.info.run_id, key.removeprefix("metric."), float(value))
+            name = key.removeprefix("metric.")
+            if name != key and name not in run.data.metrics:
+                self._client.log_metric(run.info.run_id, name, float(value))
         return str(run.info.run_id)
 
     def _ensure_model(self, model: str) -> None:

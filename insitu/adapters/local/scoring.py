@@ -69,7 +69,7 @@ class ProcessScoringHost:
         # The socket's path may have 107 bytes at most, wherever the project is.
         with tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp") as scratch:
             path = Path(scratch, "s")
-            command = [*self._unshare, *_command(root, config), "--uds", str(path), "--end-with-parent"]
+            command = [*self._unshare, *_command(root, config), "--uds", str(path), "--end-with", str(os.getpid())]
             with Path(scratch, "err").open("wb+") as errors:
                 process = subprocess.Popen(
                     command,

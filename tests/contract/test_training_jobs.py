@@ -1,0 +1,343 @@
+"""What every `TrainingJobs` promises: one job per key, its own error, and no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from insitu.adapters.local.blobs import FolderBlobs
+from insitu.adapters.local.jobs import ProcessJobs
+from insitu.batch import Batch
+from insitu.errors import BlobChanged, TrainingFailed
+from insitu.ports import JobStatus, TrainingJobs
+
+TARGET = {"task": "classification", "label_column": "late", "label_above": 0.5}
+LOADER = """
+class Model:
+    def __init__(self, slope):
+        self.slope = slope
+
+    def predict(self, rows, params=None):
+        return 1 / (1 + 2.718281828 ** (-self.slope * rows["x"].to_numpy()))
+
+
+def _load_pyfunc(path):
+    with open(path) as file:
+        return Model(float(file.read()))
+"""
+MLMODEL = """
+flavors:
+  python_function:
+    code: code
+    data: slope.txt
+    loader_module: tiny_model
+    python_version: 3.11.0
+signature:
+  inputs: '[{"type": "double", "name": "x", "required": true}]'
+  outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1]}}]'
+"""
+TRAIN = '''
+"""Trains a model of one number, in MLflow format without MLflow; what else it does is its first argument."""
+
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+
+from insitu.edge.data import open_batch
+
+what, here = sys.argv[1], Path(__file__).parent
+with open(here / "starts.txt", "a") as file:
+    file.write("x")
+batch = open_batch()
+X, y = batch.examples(["x"])
+print(f"training on {len(X)} rows", flush=True)
+if what == "fail":
+    raise ValueError("could not convert string to float: 'Ada-Lovelace-1815'")
+if what == "hang":
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    stubborn += "print('stubborn', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", stubborn]) as child:
+        (here / "pids.json").write_text(json.dumps([os.getppid(), os.getpid(), child.pid]))
+        time.sleep(600)
+folder = batch.output / "model"
+(folder / "code").mkdir(parents=True)
+(folder / "code/tiny_model.py").write_text((here / "loader.txt").read_text())
+(folder / "slope.txt").write_text(str(batch.params["slope"]))
+(folder / "MLmodel").write_text((here / "MLmodel.txt").read_text())
+(batch.output / "metrics.json").write_text('{"train_rows": %d, "note": "no number"}' % len(X))
+print("trained")
+'''
+
+
+def local(root: Path) -> TrainingJobs:
+    return ProcessJobs(root / "jobs with space")
+
+
+ADAPTERS: dict[str, Callable[[Path], TrainingJobs]] = {"local": local}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Jobs, how another process opens them, the folder of the model, and the blobs that it learns from."""
+
+    jobs: TrainingJobs
+    opened: Callable[[], TrainingJobs]
+    folder: Path
+    store: FolderBlobs
+
+    def spec(self, what: str = "train", **changes: Any) -> dict[str, Any]:
+        blobs = list(self.store.list())
+        shared = {"store": {"kind": "folder", "root": str(self.store.root)}, "target": TARGET}
+        return {
+            "model_folder": str(self.folder),
+            "command": ["python", "train.py", what],
+            "params": {"slope": 2.0},
+            "max_log_bytes": 100_000,
+            "train": Batch.of("c", blobs[:-1]).to_json() | shared,
+            "holdout": Batch.of("c", blobs[-1:]).to_json() | shared,
+            "metrics": ["roc_auc", "log_loss"],
+            "primary": "roc_auc",
+            "confidence": 0.9,
+            "champion": None,
+            "golden_rows": 5,
+            "tolerance": 1e-6,
+        } | changes
+
+    def ended(self, job_id: str, timeout_s: float = 60) -> JobStatus:
+        wait_for(lambda: self.jobs.status(job_id).state != "running", timeout_s)
+        return self.jobs.status(job_id)
+
+    def starts(self) -> int:
+        path = self.folder / "starts.txt"
+        return len(path.read_text()) if path.exists() else 0
+
+
+def wait_for(look: Callable[[], Any], timeout_s: float = 30) -> Any:
+    """Return the first answer of *look* that is not empty."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := look()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return answer
+
+
+def make_place(adapter: Callable[[Path], TrainingJobs], root: Path) -> Place:
+    folder, store, random = root / "model", FolderBlobs(root / "blobs"), np.random.default_rng(5)
+    folder.mkdir()
+    for name, text in (("train.py", TRAIN), ("loader.txt", LOADER), ("MLmodel.txt", MLMODEL)):
+        (folder / name).write_text(text)
+    for month in range(1, 4):
+        x = random.normal(size=170)
+        path = store.root / f"month={month}/a.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table({"x": x, "late": (x + random.normal(size=170) > 0) * 1.0}), path)
+    return Place(adapter(root), partial(adapter, root), folder, store)
+
+
+@pytest.fixture(params=ADAPTERS.values(), ids=list(ADAPTERS))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return make_place(request.param, tmp_path)
+
+
+@pytest.fixture(scope="module", params=ADAPTERS.values(), ids=list(ADAPTERS))
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
+    """A job that completed, with a champion on the same rows; made once, for it takes seconds."""
+    root = tmp_path_factory.mktemp("done")
+    place = make_place(request.param, root)
+    champion = root / "champion"
+    (champion / "code").mkdir(parents=True)
+    for name, text in (("code/tiny_model.py", LOADER), ("slope.txt", "1.0"), ("MLmodel", MLMODEL)):
+        (champion / name).write_text(text)
+    spec = place.spec(champion={"version": "7", "folder": str(champion)})
+    job_id = place.jobs.submit("key-of-done", spec)
+    assert place.jobs.submit("key-of-done", spec) == job_id
+    status = place.ended(job_id, 120)
+    assert status == JobStatus("completed"), place.jobs.log(job_id, 0).decode()
+    return place, job_id
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Return those of *pids* that run; one that ended and waits to be reaped does not."""
+
+    def state(pid: int) -> str:
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return "X"
+
+    return [pid for pid in pids if state(pid) not in "ZX"]
+
+
+def started_pids(folder: Path) -> list[int]:
+    """Return the processes of a job that hangs: edge job, command, grandchild that ignores SIGTERM."""
+
+    def look() -> list[int]:
+        with suppress(OSError, ValueError):
+            pids: list[int] = json.loads((folder / "pids.json").read_text())
+            return pids
+        return []
+
+    found: list[int] = wait_for(look)
+    return found
+
+
+# --- a job that completes ---
+
+
+def test_a_finished_job_leaves_model_result_and_golden_rows(done: tuple[Place, str]) -> None:
+    place, job_id = done
+    output = place.jobs.output(job_id)
+    result = json.loads((output / "result.json").read_text())
+    assert (result["rows"], result["champion"], result["onnx"]) == (170, "7", None)
+    assert set(result["metrics"]) == {"challenger", "champion"}
+    assert 0.6 < result["metrics"]["challenger"]["roc_auc"] < 1
+    assert result["difference"] == {"estimate": 0, "low": 0, "high": 0}
+    assert result["claimed"] == {"train_rows": 340}
+    assert "MLmodel" in result["files"]
+    assert result["peak_memory_bytes"] > 10_000_000
+    assert len(json.loads((output / "golden.json").read_text())["predictions"]) == 5
+    assert (output / "output/model/MLmodel").is_file()
+
+
+def test_a_result_holds_no_row_of_the_data(done: tuple[Place, str]) -> None:
+    place, job_id = done
+    text = (place.jobs.output(job_id) / "result.json").read_text()
+    for month in (1, 2, 3):
+        for value in pq.read_table(place.store.root / f"month={month}/a.parquet")["x"].to_pylist():
+            assert repr(value) not in text
+
+
+def test_the_same_key_is_one_job_even_for_another_process(done: tuple[Place, str]) -> None:
+    place, job_id = done
+    for jobs in (place.jobs, place.opened()):
+        assert jobs.submit("key-of-done", place.spec()) == job_id
+        assert jobs.status(job_id) == JobStatus("completed")
+    assert place.starts() == 1
+
+
+def test_a_log_is_read_on_from_an_offset(done: tuple[Place, str]) -> None:
+    place, job_id = done
+    log = place.jobs.log(job_id, 0)
+    for text in (b"training on 340 rows\n", b"trained\n", b"::progress 1.00 done\n"):
+        assert text in log
+    assert place.jobs.log(job_id, 30) == log[30:]
+    assert place.jobs.log(job_id, len(log)) == b""
+    assert place.jobs.log(job_id, len(log) + 100) == b""
+
+
+def test_cancelling_a_finished_job_changes_nothing(done: tuple[Place, str]) -> None:
+    place, job_id = done
+    place.jobs.cancel(job_id)
+    assert place.jobs.status(job_id) == JobStatus("completed")
+
+
+# --- a job that does not ---
+
+
+def test_a_script_that_fails_is_told_without_its_words(place: Place) -> None:
+    job_id = place.jobs.submit("k", place.spec("fail"))
+    status = place.ended(job_id)
+    assert status.state == "failed"
+    assert isinstance(status.error, TrainingFailed)
+    assert status.error.found == "ValueError"
+    assert "Ada" not in str(status.error)
+    assert b"Ada-Lovelace-1815" in place.jobs.log(job_id, 0)
+
+
+def test_a_failed_job_is_started_again_by_the_next_process(place: Place) -> None:
+    place.ended(place.jobs.submit("k", place.spec("fail")))
+    again = replace(place, jobs=place.opened())
+    assert again.ended(again.jobs.submit("k", place.spec("fail"))).state == "failed"
+    assert place.starts() == 2
+
+
+def test_a_script_that_leaves_no_model_is_told_as_that(place: Place) -> None:
+    status = place.ended(place.jobs.submit("k", place.spec(command=["python", "-c", "pass"])))
+    assert isinstance(status.error, TrainingFailed)
+    assert "no model" in status.error.what
+
+
+def test_a_blob_that_changed_under_the_evaluation_is_told_as_that(place: Place) -> None:
+    spec = place.spec()
+    (place.store.root / "month=3/a.parquet").write_bytes(b"other bytes")
+    status = place.ended(place.jobs.submit("k", spec))
+    assert isinstance(status.error, BlobChanged), status
+    assert "month=3/a.parquet" in str(status.error)
+
+
+def test_an_unknown_key_is_no_running_job(place: Place) -> None:
+    status = place.jobs.status("never-submitted")
+    assert status.state == "failed"
+    assert status.error is not None
+    assert place.jobs.log("never-submitted", 0) == b""
+    place.jobs.cancel("never-submitted")
+
+
+def test_cancelling_ends_every_process_even_one_that_ignores_sigterm(place: Place) -> None:
+    job_id = place.jobs.submit("k", place.spec("hang"))
+    pids = started_pids(place.folder)
+    wait_for(lambda: b"stubborn" in place.jobs.log(job_id, 0))
+    assert place.jobs.status(job_id).state == "running"
+    place.jobs.cancel(job_id)
+    wait_for(lambda: not alive(pids), 5)
+    assert place.jobs.status(job_id).state == "canceled"
+
+
+def test_when_cancelling_returns_the_processes_are_gone(place: Place) -> None:
+    job_id = place.jobs.submit("k", place.spec("hang"))
+    pids = started_pids(place.folder)
+    place.jobs.cancel(job_id)
+    assert alive(pids) == []
+
+
+SUBMITTER = """
+import json, os, signal, sys, time
+from pathlib import Path
+from insitu.adapters.local.jobs import ProcessJobs
+
+spec = json.loads(sys.stdin.read())
+jobs = ProcessJobs(Path(sys.argv[1]))
+jobs.submit("k", spec)
+print(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[0], flush=True)
+if sys.argv[2] == "at-once":
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("when", ["at-once", "later"])
+def test_a_job_ends_when_the_process_that_submitted_it_is_killed(tmp_path: Path, when: str) -> None:
+    place = make_place(local, tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", SUBMITTER, tmp_path / "jobs", when], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as submitter:
+        assert submitter.stdin is not None
+        assert submitter.stdout is not None
+        submitter.stdin.write(json.dumps(place.spec("hang")).encode())
+        submitter.stdin.close()
+        pids = [int(submitter.stdout.readline())]
+        if when == "later":
+            pids = started_pids(place.folder)
+            submitter.send_signal(signal.SIGKILL)
+        submitter.wait(10)
+    try:
+        wait_for(lambda: not alive(pids), 8)
+        if (place.folder / "pids.json").exists():
+            wait_for(lambda: not alive(started_pids(place.folder)), 3)
+    finally:
+        started = started_pids(place.folder) if (place.folder / "pids.json").exists() else []
+        for pid in alive([*pids, *started]):
+            os.kill(pid, signal.SIGKILL)

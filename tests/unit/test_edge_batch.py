@@ -1,0 +1,180 @@
+"""A training script reads what was pinned: rows, labels, and never a byte of another version."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from insitu.adapters.local.blobs import FolderBlobs
+from insitu.batch import Batch
+from insitu.edge.data import BlobFile, EdgeBatch, open_batch
+from insitu.errors import BlobChanged, BlobNotFound, DataError, UsageError
+
+Open = Callable[..., EdgeBatch]
+ROWS: dict[str, list[Any]] = {
+    "carrier": ["AA", "UA", None, "B6", "AA"],
+    "distance": [100, 200, 300, 400, 500],
+    "delay": [None, 15.0, 15.5, -3.0, 90.0],
+}
+
+
+def parquet(rows: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(rows), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def pinned(store: FolderBlobs, tmp_path: Path) -> Open:
+    """Return a function that pins what lies in the store, as the edge job's manifest does."""
+
+    def make(**target: Any) -> EdgeBatch:
+        target = {"task": "classification", "label_column": "delay", "label_above": 15.0} | target
+        batch = Batch.of("c", store.list()).to_json()
+        manifest = batch | {"store": {"kind": "folder", "root": str(store.root)}, "target": target}
+        (tmp_path / "batch.json").write_text(json.dumps(manifest))
+        environ = {"INSITU_BATCH": str(tmp_path / "batch.json"), "INSITU_OUTPUT": str(tmp_path / "out")}
+        return open_batch(environ | {"INSITU_PARAMS": '{"C": 2.5}'})
+
+    return make
+
+
+def test_parameters_output_and_target_come_with_the_batch(store: FolderBlobs, pinned: Open, tmp_path: Path) -> None:
+    store.create("a", parquet(ROWS))
+    batch = pinned()
+    assert (batch.params, batch.output, batch.target["label_column"]) == ({"C": 2.5}, tmp_path / "out", "delay")
+
+
+def test_rows_come_in_blob_order_and_only_the_columns_that_are_asked_for(store: FolderBlobs, pinned: Open) -> None:
+    for name, start in (("b/2", 10), ("a/1", 0)):
+        store.create(name, parquet({"x": list(range(start, start + 10)), "y": ["t"] * 10}))
+    table = pinned().table(["x"])
+    assert table.column_names == ["x"]
+    assert table["x"].to_pylist() == list(range(20))
+    assert pinned().table().column_names == ["x", "y"]
+
+
+def test_a_label_is_above_and_a_row_without_one_is_left_out(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet(ROWS))
+    features, labels = pinned().examples(["distance", "carrier"])
+    assert labels.tolist() == [0, 1, 0, 1]
+    assert list(features.columns) == ["distance", "carrier"]
+    assert features["distance"].tolist() == [200, 300, 400, 500]
+
+
+def test_without_a_limit_the_column_is_the_label(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet(ROWS))
+    _, labels = pinned(task="regression", label_above=None).examples(["distance"])
+    assert labels.tolist() == [15.0, 15.5, -3.0, 90.0]
+
+
+def test_the_label_is_known_only_when_it_is_a_number(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet({"distance": [1, 2, 3], "delay": np.array([np.nan, 20.0, 1.0])}))
+    features, labels = pinned().examples(["distance"])
+    assert (features["distance"].tolist(), labels.tolist()) == ([2, 3], [1, 0])
+
+
+def test_the_label_may_be_a_feature_of_itself(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet(ROWS))
+    features, labels = pinned().examples(["delay"])
+    assert len(features) == len(labels) == 4
+
+
+def test_blobs_whose_columns_lie_in_another_order_are_one_table(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet({"x": [1], "y": ["one"]}))
+    store.create("b", parquet({"y": ["two"], "x": [2]}))
+    assert pinned().table(["x", "y"]).to_pydict() == {"x": [1, 2], "y": ["one", "two"]}
+
+
+def test_blobs_without_rows_are_a_table_without_rows(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet({"distance": pa.array([], pa.int64()), "delay": pa.array([], pa.float64())}))
+    features, labels = pinned().examples(["distance"])
+    assert (features.shape, labels.shape) == ((0, 1), (0,))
+
+
+def test_a_blob_that_was_overwritten_is_not_read(store: FolderBlobs, pinned: Open) -> None:
+    before = store.create("a", parquet(ROWS))
+    batch = pinned()
+    store.replace("a", parquet({**ROWS, "distance": [9] * 5}), etag=before.etag)
+    with pytest.raises(BlobChanged, match="blob a was overwritten"):
+        batch.table()
+
+
+def test_a_blob_that_is_overwritten_between_two_reads_gives_nothing_of_the_new_version(
+    store: FolderBlobs, pinned: Open
+) -> None:
+    before = store.create("a", parquet({"x": list(range(300_000))}))
+    rows = pinned().record_batches()
+    assert next(rows)["x"][0].as_py() == 0
+    store.replace("a", parquet({"x": [-1] * 300_000}), etag=before.etag)
+    seen: list[int] = []
+
+    def read_on() -> None:
+        for more in rows:
+            seen.extend(more["x"].to_pylist())
+
+    with suppress(BlobChanged):
+        read_on()
+    assert -1 not in seen
+
+
+def test_a_blob_that_is_gone_is_named(store: FolderBlobs, pinned: Open) -> None:
+    store.create("part/a", parquet(ROWS))
+    batch = pinned()
+    (store.root / "part/a").unlink()
+    with pytest.raises(BlobNotFound, match="part/a"):
+        batch.table()
+
+
+def damaged(kind: str) -> bytes:
+    whole = parquet({"x": np.random.default_rng(1).integers(0, 2**60, 50_000)})
+    return {
+        "text": b"carrier,distance\nAA,100\n" * 100,
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "footer": whole[:-60] + bytes(20) + whole[-40:],
+        "pages": whole[:4] + b"\xff" * 200 + whole[204:],
+        "magic": whole[:-4] + b"PARE",
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "cut", "footer", "pages", "magic"])
+def test_what_cannot_be_read_as_parquet_is_named(store: FolderBlobs, pinned: Open, kind: str) -> None:
+    store.create("month=01/a.parquet", damaged(kind))
+    with pytest.raises(DataError, match=r"month=01/a\.parquet"):
+        pinned().table()
+
+
+@pytest.mark.parametrize("environ", [{}, {"INSITU_OUTPUT": "out"}])
+def test_outside_an_edge_job_there_is_no_batch(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="edge job") as caught:
+        open_batch(environ)
+    assert "insitu retrain" in str(caught.value)
+
+
+def test_a_blob_is_a_file_that_can_be_read_and_sought(store: FolderBlobs) -> None:
+    data = bytes(range(256)) * 10
+    file = BlobFile(store, store.create("a", data))
+    plain = io.BytesIO(data)
+    assert (file.readable(), file.seekable(), file.writable()) == (True, True, False)
+    for where, whence in ((100, io.SEEK_SET), (-30, io.SEEK_END), (-50, io.SEEK_CUR), (5000, io.SEEK_SET)):
+        assert file.seek(where, whence) == plain.seek(where, whence)
+        assert file.read(20) == plain.read(20)
+        assert file.tell() == plain.tell()
+    file.seek(0)
+    assert file.read() == data
+    assert file.read() == b""

@@ -1,0 +1,200 @@
+"""The gate promotes what is proven, and fails closed on what cannot be judged."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.errors import GateFailed
+from insitu.gate import Evidence, decide, gain
+from insitu.settings import KNOWN_METRICS, GateSettings, MetricSettings
+
+
+def gate(**changes: Any) -> GateSettings:
+    """A gate over one metric where higher is better and one where lower is."""
+    metrics = {
+        "roc_auc": MetricSettings(direction="higher", floor=0.6),
+        "log_loss": MetricSettings(direction="lower", floor=0.6),
+    }
+    values: dict[str, Any] = {"metrics": metrics, "primary": "roc_auc", "margin": 0.01}
+    return GateSettings(**values | changes)
+
+
+def difference(low: float, high: float) -> dict[str, float]:
+    return {"estimate": (low + high) / 2, "low": low, "high": high}
+
+
+GOOD = {"roc_auc": 0.7, "log_loss": 0.5}
+FIRST = Evidence(1000, GOOD)
+
+
+def against(low: float, high: float, **changes: Any) -> Evidence:
+    values: dict[str, Any] = {"rows": 1000, "challenger": GOOD, "champion": GOOD, "difference": difference(low, high)}
+    return Evidence(**values | changes)
+
+
+def test_the_first_model_is_promoted_when_it_reaches_its_floors() -> None:
+    decision = decide(FIRST, gate(), None)
+    assert (decision.verdict, decision.champion) == ("promote", None)
+    assert decision.reasons == ("every metric reaches its floor", "there is no champion yet")
+
+
+def test_without_floors_nothing_is_said_about_them() -> None:
+    metrics = {"roc_auc": MetricSettings(direction="higher")}
+    assert decide(FIRST, gate(metrics=metrics), None).reasons == ("there is no champion yet",)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "reason"),
+    [
+        ({"roc_auc": 0.59, "log_loss": 0.5}, "roc_auc is 0.59, wanted at least 0.6"),
+        ({"roc_auc": 0.7, "log_loss": 0.61}, "log_loss is 0.61, wanted at most 0.6"),
+    ],
+)
+def test_a_missed_floor_rejects_and_says_which(challenger: dict[str, float], reason: str) -> None:
+    assert decide(Evidence(1000, challenger), gate(), None).reasons == (reason,)
+    decision = decide(against(0.1, 0.2, challenger=challenger), gate(), "3")
+    assert (decision.verdict, decision.reasons, decision.champion) == ("reject", (reason,), "3")
+
+
+def test_every_missed_floor_is_a_reason() -> None:
+    assert len(decide(Evidence(1000, {"roc_auc": 0.5, "log_loss": 0.9}), gate(), None).reasons) == 2
+
+
+def test_a_metric_on_its_floor_holds() -> None:
+    assert decide(Evidence(1000, {"roc_auc": 0.6, "log_loss": 0.6}), gate(), None).verdict == "promote"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.005, 0.02, "promote"),
+        (0.001, 0.02, "promote"),
+        (-0.05, -0.011, "reject"),
+        (-0.02, 0.02, "inconclusive"),
+        (-0.01, 0.02, "inconclusive"),
+        (-0.05, -0.01, "inconclusive"),
+    ],
+)
+def test_not_worse_asks_for_the_interval_above_the_tolerated_loss(low: float, high: float, verdict: str) -> None:
+    decision = decide(against(low, high), gate(), "3")
+    assert (decision.verdict, decision.champion) == (verdict, "3")
+    assert "roc_auc gains" in decision.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.006, 0.02, "promote"), (-0.01, 0.004, "reject"), (0.0, 0.02, "inconclusive"), (0.005, 0.02, "inconclusive")],
+)
+def test_better_asks_for_the_interval_above_the_least_gain(low: float, high: float, verdict: str) -> None:
+    strict = gate(policy="better", margin=0.0, min_gain=0.005)
+    assert decide(against(low, high), strict, "3").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.05, -0.02, "promote"), (-0.05, 0.009, "promote"), (0.011, 0.05, "reject"), (-0.05, 0.05, "inconclusive")],
+)
+def test_where_lower_is_better_a_loss_is_a_gain(low: float, high: float, verdict: str) -> None:
+    assert decide(against(low, high), gate(primary="log_loss"), "3").verdict == verdict
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.01, 1.01])
+@pytest.mark.parametrize("role", ["challenger", "champion"])
+def test_a_metric_that_cannot_be_is_named_with_its_role(role: str, value: float) -> None:
+    with pytest.raises(GateFailed, match=rf"{role}'s roc_auc"):
+        decide(against(0.1, 0.2, **{role: {**GOOD, "roc_auc": value}}), gate(), "3")
+
+
+@pytest.mark.parametrize("role", ["challenger", "champion"])
+@pytest.mark.parametrize("name", ["roc_auc", "log_loss"])
+def test_a_missing_metric_is_named_with_its_role(role: str, name: str) -> None:
+    rest = {key: value for key, value in GOOD.items() if key != name}
+    with pytest.raises(GateFailed, match=f"{role}'s {name}"):
+        decide(against(0.1, 0.2, **{role: rest}), gate(), "3")
+
+
+def test_too_few_rows_give_no_verdict() -> None:
+    with pytest.raises(GateFailed, match="too small") as caught:
+        decide(Evidence(99, GOOD), gate(), None)
+    assert "99" in str(caught.value)
+    assert "100" in str(caught.value)
+    assert decide(Evidence(100, GOOD), gate(), None).verdict == "promote"
+
+
+@pytest.mark.parametrize("part", ["estimate", "low", "high"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_difference_that_is_no_number_names_the_primary_metric(part: str, value: float) -> None:
+    with pytest.raises(GateFailed, match="roc_auc"):
+        decide(against(0.1, 0.2, difference={**difference(0.1, 0.2), part: value}), gate(), "3")
+
+
+@pytest.mark.parametrize("lost", [{"difference": None}, {"difference": None, "champion": None}])
+def test_a_champion_that_was_not_compared_is_not_replaced(lost: dict[str, None]) -> None:
+    with pytest.raises(GateFailed, match="roc_auc"):
+        decide(against(0.1, 0.2, **lost), gate(), "3")
+
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+finite = st.floats(-1, 1)
+differences = (
+    st.tuples(finite, finite, finite)
+    .map(sorted)
+    .map(lambda three: {"low": three[0], "estimate": three[1], "high": three[2]})
+)
+scores = st.fixed_dictionaries({"roc_auc": st.floats(0, 1), "log_loss": st.floats(0, 10)})
+policies = st.sampled_from([{"margin": 0.02}, {"policy": "better", "margin": 0.0, "min_gain": 0.02}])
+
+
+@given(scores, scores, differences, policies)
+def test_a_missed_floor_is_never_promoted(
+    challenger: dict[str, float], champion: dict[str, float], seen: dict[str, float], policy: dict[str, Any]
+) -> None:
+    evidence = Evidence(1000, challenger, champion, seen)
+    if challenger["roc_auc"] < 0.6 or challenger["log_loss"] > 0.6:
+        assert decide(evidence, gate(**policy), "3").verdict == "reject"
+        assert decide(Evidence(1000, challenger), gate(**policy), None).verdict == "reject"
+
+
+@given(st.dictionaries(st.sampled_from(["roc_auc", "log_loss", "brier"]), numbers), st.integers(0, 300))
+def test_whatever_the_metrics_are_the_answer_is_a_verdict_or_a_refusal(metrics: dict[str, float], rows: int) -> None:
+    sane = all(
+        math.isfinite(v := metrics.get(name, math.nan))
+        and KNOWN_METRICS[name].lowest <= v <= KNOWN_METRICS[name].highest
+        for name in ("roc_auc", "log_loss")
+    )
+    if sane and rows >= 100:
+        assert decide(Evidence(rows, metrics), gate(), None).verdict in ("promote", "reject")
+    else:
+        with pytest.raises(GateFailed):
+            decide(Evidence(rows, metrics), gate(), None)
+
+
+@given(differences, policies)
+def test_both_directions_are_judged_alike(seen: dict[str, float], policy: dict[str, Any]) -> None:
+    mirrored = {"low": -seen["high"], "estimate": -seen["estimate"], "high": -seen["low"]}
+    higher = decide(Evidence(1000, GOOD, GOOD, seen), gate(**policy), "3")
+    lower = decide(Evidence(1000, GOOD, GOOD, mirrored), gate(primary="log_loss", **policy), "3")
+    assert higher.verdict == lower.verdict
+    assert higher.reasons == tuple(reason.replace("log_loss", "roc_auc") for reason in lower.reasons)
+
+
+@given(differences, policies, st.floats(0, 1))
+def test_a_better_difference_never_gets_a_worse_verdict(
+    seen: dict[str, float], policy: dict[str, Any], more: float
+) -> None:
+    order = ("reject", "inconclusive", "promote")
+    shifted = {key: value + more for key, value in seen.items()}
+    worse, better = (decide(Evidence(1000, GOOD, GOOD, d), gate(**policy), "3").verdict for d in (seen, shifted))
+    assert order.index(better) >= order.index(worse)
+
+
+@given(differences)
+def test_a_gain_is_ordered_whichever_way_is_better(seen: dict[str, float]) -> None:
+    for higher in (True, False):
+        estimate, low, high = gain(seen, higher)
+        assert low <= estimate <= high

@@ -1,0 +1,123 @@
+"""What people read about a run: tables, the model card and its pictures."""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from insitu.cards import curves_png, gate_table, markdown_table, model_card, validation_table
+from insitu.edge.metrics import curves
+from insitu.gate import Decision
+from insitu.settings import GateSettings, MetricSettings
+from insitu.training import Trained
+
+GATE = GateSettings(
+    metrics={
+        "log_loss": MetricSettings(direction="lower", floor=0.6),
+        "roc_auc": MetricSettings(direction="higher"),
+    },
+    primary="log_loss",
+)
+DIFFERENCE = {"estimate": -0.05, "low": -0.07, "high": -0.03}
+
+
+def drawn(rows: int = 400) -> dict[str, Any]:
+    random = np.random.default_rng(3)
+    truth = np.resize([0.0, 1.0, 0.0], rows)
+    return curves("classification", truth, np.clip(truth / 2 + random.random(rows) / 2, 0, 1))
+
+
+def trained(champion: bool = True, **changes: Any) -> Trained:
+    roles = ("challenger", "champion") if champion else ("challenger",)
+    values: dict[str, Any] = {
+        "job": "j",
+        "backend": "process",
+        "seconds": 1.0,
+        "champion": "3" if champion else None,
+        "rows": 12_345,
+        "metrics": {role: {"log_loss": 0.512345678, "roc_auc": 0.7} for role in roles},
+        "difference": DIFFERENCE if champion else None,
+        "curves": {role: drawn() for role in roles},
+        "onnx": None,
+        "claimed": {},
+        "files": {},
+        "peak_memory_bytes": 1,
+    }
+    return Trained(**values | changes)
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert png.endswith(b"IEND\xaeB\x60\x82")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_the_gate_table_has_a_row_per_metric_and_the_gain_of_the_primary_one() -> None:
+    first, second = gate_table(trained(), GATE)
+    assert first == {
+        "metric": "log_loss (lower is better)",
+        "challenger": "0.5123",
+        "champion": "0.5123",
+        "floor": "0.6",
+        "gain": "+0.05 (+0.03 to +0.07)",
+    }
+    assert (second["metric"], second["floor"], second["gain"]) == ("roc_auc (higher is better)", "", "")
+
+
+def test_without_a_champion_its_cells_are_empty() -> None:
+    for row in gate_table(trained(champion=False), GATE):
+        assert (row["champion"], row["gain"]) == ("", "")
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_the_model_card_tells_verdict_reasons_rows_and_facts(champion: bool) -> None:
+    decision = Decision("promote", ("better: it gains",), "3" if champion else None)
+    card = model_card("flights", trained(champion), decision, GATE, {"batch": "abc"})
+    for text in ("# flights: promote", "- better: it gains", "12,345 holdout rows", "- **batch**: abc"):
+        assert text in card
+    assert ("champion: version 3." if champion else "champion: none yet.") in card
+    picture = re.search(r"data:image/png;base64,([\w+/=]+)\)", card)
+    assert picture is not None
+    assert size_of(base64.b64decode(picture[1])) == (640, 288)
+
+
+def test_a_card_without_curves_has_no_picture() -> None:
+    card = model_card("m", trained(curves={"challenger": {}}), Decision("reject", ("no",), "3"), GATE, {})
+    assert "![" not in card
+
+
+def test_a_picture_is_a_png_with_and_without_champion() -> None:
+    for roles in (("challenger",), ("challenger", "champion")):
+        assert size_of(curves_png({role: drawn() for role in roles})) == (640, 288)
+
+
+@pytest.mark.parametrize("rows", [2, 50, 99, 100])
+def test_a_small_holdout_has_a_picture_too(rows: int) -> None:
+    assert size_of(curves_png({"challenger": drawn(rows)})) == (640, 288)
+
+
+def test_the_validation_table_has_a_row_per_expectation_the_failed_ones_first() -> None:
+    outcome = {"expectation": "not_null", "columns": ["hour"], "unexpected_count": 0, "rows": 12_000, "success": True}
+    failed = outcome | {
+        "columns": ["hour", "day"],
+        "unexpected_count": 3,
+        "success": False,
+        "reason": "3 of 12000 rows",
+    }
+    unknown = outcome | {"expectation": "columns", "columns": [], "unexpected_count": None, "rows": None}
+    table = validation_table({"outcomes": [outcome, failed, unknown]})
+    assert [row["result"] for row in table] == ["FAILS: 3 of 12000 rows", "holds", "holds"]
+    assert (table[0]["columns"], table[0]["unexpected"], table[0]["rows"]) == ("hour, day", "3", "12,000")
+    assert (table[2]["columns"], table[2]["unexpected"], table[2]["rows"]) == ("", "", "")
+    assert len(markdown_table(table).splitlines()) == 5
+
+
+def test_a_markdown_table_has_head_rule_and_rows() -> None:
+    rows = [{"a": 1, "b": "x"}, {"a": 2, "b": ""}]
+    assert markdown_table(rows).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |", "| 2 |  |"]

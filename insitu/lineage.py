@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +19,12 @@ FINAL_STATES = ("Completed", "NotPromoted")
 
 
 def significant(value: Any, digits: int = 4) -> Any:
-    """Return *value* with every float rounded to *digits* significant digits, at any depth.
+    """Return *value* with every float rounded to *digits* significant digits, at any depth; NaN becomes None.
 
     Metrics leave the site; eight full-precision floats could hold a row.
     """
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: significant(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -41,8 +42,12 @@ def finished(run: Run) -> dict[str, Any] | None:
 
 
 def close(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
-    """Write the run's record and return it; bad data has an end state of its own."""
-    record = summarise(run, "ValidationFailed" if isinstance(error, DataError) else state, error)
+    """Write the run's record and return it; bad data and a stop have end states of their own."""
+    if isinstance(error, DataError):
+        state = "ValidationFailed"
+    elif isinstance(error, KeyboardInterrupt | SystemExit):
+        state, error = "Stopped", InsituError("the run was stopped", todo="start it again: it goes on where it was")
+    record = summarise(run, state, error)
     run.journal.keep("record", record)
     return record
 

@@ -60,7 +60,7 @@ class Run:
         """Return the journal's name of *step*; publishing is a step of its own per destination."""
         if step != "publish":
             return step
-        destination = self.site.registry(self.model.name).name
+        destination = self.site.settings.registry or "layout"
         return f"publish-{sha256(destination.encode()).hexdigest()[:8]}"
 
     @property

@@ -32,6 +32,8 @@ def ask_published(project: Path, site: str, model: str, version: str, request_fi
     with place.scoring.run(layout, digest) as scorer:
         status, body = scorer.request("POST", "/score", json.dumps(request).encode())
     answer = json.loads(body)
+    if status == 400:
+        raise UsageError("the server refused the request", found=json.dumps(answer.get("error", answer)))
     if status != 200:
         raise ImageFailed("the server refused the request", found=f"status {status}: {json.dumps(answer)}")
     return request, answer

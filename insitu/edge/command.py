@@ -13,6 +13,7 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import IO, Any
 
+from insitu.edge.data import DATA_ERROR
 from insitu.errors import InsituError, StorageFull, TrainingFailed
 
 _TAIL_BYTES = 32_768
@@ -32,6 +33,8 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         "INSITU_OUTPUT": str(output),
         "INSITU_PARAMS": json.dumps(spec["params"]),
         "PYTHONUNBUFFERED": "1",
+        # Some exporters write sets in their order: with one seed, the same model has the same bytes.
+        "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     try:
@@ -51,7 +54,7 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         log.write(b"\n")  # what follows is a line of its own
     code = child.wait()
     if code != 0:
-        raise _command_failed(code, tail, folder / "log.txt")
+        raise data_error(folder) or _command_failed(code, tail, folder / "log.txt")
     if not (output / "model" / "MLmodel").is_file():
         raise TrainingFailed(
             "the training command left no model",
@@ -71,6 +74,14 @@ def pump(source: IO[bytes], log: IO[bytes], max_bytes: int) -> bytes:
     if dropped:
         log.write(b"\n... %d bytes dropped; the last of them were:\n%b" % (dropped, tail[-dropped:]))
     return tail
+
+
+def data_error(folder: Path) -> InsituError | None:
+    """Return what `insitu.edge.data` met while the command read its batch, if anything."""
+    try:
+        return InsituError.from_json(json.loads((folder / DATA_ERROR).read_text()))
+    except FileNotFoundError:
+        return None
 
 
 def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:

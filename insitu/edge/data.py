@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.batch import Batch, Blob
-from insitu.errors import DataError, UsageError
+from insitu.errors import DataError, InsituError, UsageError
+from insitu.files import replace_file
 from insitu.ports import BlobStore
 from insitu.wiring import open_blobs
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+
+DATA_ERROR = "data_error.json"
+"""In the job's folder: the error that a script met while it read its batch."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class EdgeBatch:
         target: The label's definition: `{"task", "label_column", "label_above"}`.
         params: The `[train.params]` of model.toml.
         output: The folder for `model/`, `model.onnx`, `metrics.json` and plots.
+        job: The edge job's folder.
     """
 
     batch: Batch
@@ -50,6 +56,7 @@ class EdgeBatch:
     target: Mapping[str, Any]
     params: Mapping[str, Any]
     output: Path
+    job: Path
 
     def schema(self) -> pa.Schema:
         """Return the columns and their types, as the first blob has them."""
@@ -78,7 +85,16 @@ class EdgeBatch:
         try:
             yield pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
         except (pa.ArrowException, OSError) as exc:
-            raise DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again") from exc
+            error = DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again")
+            self._leave(error)
+            raise error from exc
+        except InsituError as error:
+            self._leave(error)
+            raise
+
+    def _leave(self, error: InsituError) -> None:
+        """Tell the edge job, which sees no more of this script than its exit code."""
+        replace_file(self.job / DATA_ERROR, json.dumps(error.to_json()).encode())
 
     def examples(self, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
@@ -143,4 +159,5 @@ def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
         target=manifest["target"],
         params=json.loads(environ.get("INSITU_PARAMS", "{}")),
         output=Path(environ["INSITU_OUTPUT"]),
+        job=Path(environ["INSITU_BATCH"]).parent,
     )

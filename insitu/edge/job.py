@@ -36,20 +36,20 @@ def main(folder: Path, parent_pid: int) -> int:
     telemetry.switch_off()
     try:
         result = run(folder, json.loads((folder / "spec.json").read_text()))
-    except InsituError as exc:
-        failure = exc
     except Exception as exc:
-        # The message of a foreign exception may quote a row: it stays in the log on site, its class goes out.
-        with open(folder / "log.txt", "a") as log:
-            traceback.print_exc(file=log)
-        failure = TrainingFailed(
-            f"the edge job broke with {type(exc).__name__}", todo=f"read the traceback in {folder / 'log.txt'}"
+        failure = (
+            exc if isinstance(exc, InsituError) else TrainingFailed(f"the edge job broke with {type(exc).__name__}")
         )
-    else:
-        replace_file(folder / "result.json", json.dumps(result).encode())
-        return 0
-    replace_file(folder / "failure.json", json.dumps(failure.to_json()).encode())
-    return 1
+        told = failure.to_json()
+        if failure is not exc or exc.__cause__:
+            # The message of a foreign exception may quote a row: it stays in the log on site, its class goes out.
+            with open(folder / "log.txt", "a") as log:
+                traceback.print_exc(file=log)
+            told["todo"] = failure.todo or f"the traceback is in {folder / 'log.txt'}"
+        replace_file(folder / "failure.json", json.dumps(told).encode())
+        return 1
+    replace_file(folder / "result.json", json.dumps(result).encode())
+    return 0
 
 
 def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:

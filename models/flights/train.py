@@ -45,7 +45,7 @@ mlflow.sklearn.save_model(
     batch.output / "model",
     signature=infer_signature(X, probabilities),
     pyfunc_predict_fn="predict_proba",
-    pip_requirements=["scikit-learn", "pandas"],
+    pip_requirements=["scikit-learn", "skops", "pandas"],
 )
 # The portable form: the image then serves the model without scikit-learn. Names fixed: same model, same bytes.
 onnx = to_onnx(model, X[:1].astype(dict.fromkeys(TEXT, object)), name="flights", options={"zipmap": False})

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_helpers import Docker, Trained, free_port, listens, spec_of, wait_until
+from image_helpers import Docker, Trained, spec_of
+from loopback import wait_until
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.images.assemble import Image, assemble_image
@@ -88,28 +89,6 @@ def image(model: Trained, layout: LayoutImages, work: Path) -> Image:
 @pytest.fixture(scope="session")
 def pyfunc_image(model: Trained, layout: LayoutImages, work: Path) -> Image:
     return assemble_image(spec_of(model, "pyfunc"), layout.root, work)
-
-
-@pytest.fixture(scope="session")
-def registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real registry on a free loopback port."""
-    program = shutil.which("docker-registry")
-    if not program:
-        pytest.skip("the Debian package docker-registry is not installed")
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    (folder / "config.yml").write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(folder / "config.yml")], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: listens(port))
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(scope="session")

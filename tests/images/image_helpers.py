@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,26 +31,6 @@ def spec_of(model: Trained, runtime: str = "onnx", **changes: Any) -> ImageSpec:
         changes.get("metadata", {"model": "flights", "version": "7", "run_key": "abc"}),
         {"io.insitu.model": "flights"},
     )
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(ready: Callable[[], bool], timeout_s: float = 30) -> None:
-    """Return when *ready* says so; fail after *timeout_s*."""
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        assert time.monotonic() < deadline, "not ready in time"
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from image_helpers import free_port
+from loopback import free_port
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from insitu.crashpoints import crashpoint
-from insitu.errors import BackendUnavailable, RegistryFailed
+from insitu.errors import BackendUnavailable, RegistryFailed, StorageFull
 from insitu.ports import ModelVersion
 
 if TYPE_CHECKING:
@@ -146,9 +148,16 @@ def _translated(model: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as exc:
+    except (MlflowException, OperationalError, OSError) as exc:
+        if "disk is full" in str(exc) or os.strerror(ENOSPC) in str(exc):
+            raise StorageFull(
+                f"no space left where the model registry keeps {model}",
+                todo="free some space, then start the run again: it goes on where it stopped",
+            ) from exc
+        if isinstance(exc, OSError):
+            raise
+        if isinstance(exc, OperationalError):
+            raise BackendUnavailable(f"the model registry's database gives no answer about {model}") from exc
         if exc.error_code == "TEMPORARILY_UNAVAILABLE":
             raise BackendUnavailable(f"the model registry gives no answer about {model}") from exc
         raise RegistryFailed(f"the model registry refused a request about {model}", found=exc.error_code) from exc
-    except OperationalError as exc:
-        raise BackendUnavailable(f"the model registry's database gives no answer about {model}") from exc

@@ -1,0 +1,35 @@
+"""A gate that says no: nothing is registered or published, and everybody is told so."""
+
+from __future__ import annotations
+
+import pytest
+from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project, audit
+
+IMPOSSIBLE = {"INSITU_MODEL__GATE__METRICS__ROC_AUC__FLOOR": "0.99"}
+
+
+@pytest.fixture(scope="module")
+def project(new_project: NewProject) -> Project:
+    return new_project("not promoted")
+
+
+@pytest.mark.slow
+def test_a_model_below_the_floor_is_not_promoted(project: Project, server: PrefectServer) -> None:
+    done = project.retrain("--json", **IMPOSSIBLE).require(3)
+    record = done.json
+    assert (record["state"], record["decision"]["verdict"]) == ("NotPromoted", "reject")
+    assert "roc_auc" in record["decision"]["reasons"][0]
+    assert "0.99" in record["decision"]["reasons"][0]
+    assert [record[part] for part in ("model_version", "image", "publication")] == [None, None, None]
+    assert record["egress"] == []
+    state = server.ask(f"/flow_runs/{done.flow_run}")["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "NotPromoted")
+
+    seen = audit(project)
+    assert (seen.versions, seen.mlflow_runs, seen.tags) == ([], 0, [])
+
+    again = project.retrain(PREFECT_API_URL=NOBODY_HOME, **IMPOSSIBLE).require(3)
+    assert "nothing new" in again.out
+    assert "REJECT" in again.out
+    assert "next: insitu retrain" not in again.out
+    assert "no published version" in project.run("score", "flights").require(2).complaint

@@ -1,0 +1,156 @@
+"""From data to a published image, and what people and programs see of it afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project, PublishedRun, audit, put_month
+
+CONTRACT = {
+    "run_key": None,
+    "model": None,
+    "site": None,
+    "batch": {"fingerprint", "blobs", "bytes"},
+    "readiness": None,
+    "validation": {"success", "suite", "expectations", "failed", "rows", "bytes_read", "drift"},
+    "training": {"job", "backend", "seconds", "metrics"},
+    "decision": {"verdict", "reasons", "champion", "approval"},
+    "model_version": {"name", "version", "uri"},
+    "image": {"digest", "size_bytes", "layers"},
+    "publication": {"reference", "digest"},
+    "egress": None,
+    "state": None,
+    "seconds": None,
+}
+BEYOND_THE_CONTRACT = {"code", "error", "started", "finished"}
+STEPS = {"snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish"}
+
+
+def digest_of_tag(project: Project, tag: str) -> str:
+    return dict(audit(project).tags)[tag]
+
+
+def test_a_run_ends_with_a_record_that_has_the_fields_of_the_contract(published: PublishedRun) -> None:
+    record = published.record
+    assert set(record) == set(CONTRACT) | BEYOND_THE_CONTRACT
+    for field, parts in CONTRACT.items():
+        if parts:
+            assert set(record[field]) >= parts, field
+    assert set(record["seconds"]) == STEPS
+    assert all(set(entry) == {"what", "destination", "bytes", "sha256"} for entry in record["egress"])
+    assert all(set(layer) >= {"digest", "size_bytes"} for layer in record["image"]["layers"])
+
+
+def test_a_run_says_that_it_completed_and_was_promoted(published: PublishedRun) -> None:
+    record = published.record
+    assert (record["state"], record["error"], record["decision"]["verdict"]) == ("Completed", None, "promote")
+    assert record["batch"]["blobs"] == 3
+    assert record["validation"]["rows"] == 4500
+    assert record["validation"]["failed"] == 0
+    assert all(check["ok"] for check in record["readiness"])
+
+
+def test_the_image_of_the_record_is_the_one_that_the_tags_name(published: PublishedRun) -> None:
+    record = published.record
+    assert record["publication"]["digest"] == record["image"]["digest"]
+    assert audit(published.project).tags == [("1", record["image"]["digest"]), ("latest", record["image"]["digest"])]
+    assert record["publication"]["reference"] == f"oci:{published.project.var}/images/flights:1"
+
+
+def test_the_first_version_is_registered_once_and_is_the_champion(published: PublishedRun) -> None:
+    seen = audit(published.project)
+    assert (published.record["model_version"]["version"], seen.versions, seen.champion) == ("1", ["1"], ["1"])
+    assert seen.mlflow_runs == 1
+
+
+def test_a_second_start_says_that_nothing_is_new_without_asking_prefect(published: PublishedRun) -> None:
+    before = audit(published.project)
+    again = published.project.retrain(PREFECT_API_URL=NOBODY_HOME).require(0)
+    assert "nothing new" in again.out
+    assert audit(published.project) == before
+    assert published.project.retrain("--json", PREFECT_API_URL=NOBODY_HOME).require(0).json == published.record
+
+
+def test_the_history_and_the_latest_version_are_the_record(published: PublishedRun) -> None:
+    assert published.project.run("history", "flights", "--json").require(0).json == [published.record]
+    assert published.project.run("show", "flights", "latest", "--json").require(0).json == published.record
+    assert published.project.run("show", "flights", "1", "--json").require(0).json == published.record
+
+
+def test_a_version_that_is_not_there_is_refused(published: PublishedRun) -> None:
+    assert "no published version 7" in published.project.run("show", "flights", "7").require(2).complaint
+
+
+def test_the_published_image_answers_the_golden_rows_as_the_model_did(published: PublishedRun) -> None:
+    told = published.project.run("score", "flights", "--json").require(0).json
+    job = published.project.var / "jobs" / published.record["training"]["job"]
+    golden = json.loads((job / "golden.json").read_text())
+    assert told["request"] == golden["request"]
+    for answer, wanted in zip(told["answer"]["predictions"], golden["predictions"], strict=True):
+        assert answer == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_request_of_ones_own_is_answered(published: PublishedRun, tmp_path: Path) -> None:
+    request = tmp_path / "my request.json"
+    row = {"columns": ["carrier", "origin", "dest", "hour", "distance"], "data": [["UA", "EWR", "ORD", 17, 719]]}
+    request.write_text(json.dumps({"dataframe_split": row}))
+    answer = published.project.run("score", "flights", "--json", "--file", str(request)).require(0).json["answer"]
+    assert sum(answer["predictions"][0]) == pytest.approx(1)
+
+
+def test_people_are_told_verdict_version_whole_digest_and_what_to_type_next(published: PublishedRun) -> None:
+    told = published.project.retrain(PREFECT_API_URL=NOBODY_HOME).require(0).out
+    for part in ("PROMOTE", "flights version 1", published.record["image"]["digest"], "insitu score flights"):
+        assert part in told
+
+
+def test_people_see_verdict_version_and_metrics_in_the_history(published: PublishedRun) -> None:
+    told = published.project.run("history", "flights").require(0).out
+    assert "promote" in told
+    assert "roc_auc" in told
+    assert published.record["image"]["digest"].removeprefix("sha256:")[:12] in told
+
+
+def test_people_see_the_whole_digest_of_a_version(published: PublishedRun) -> None:
+    told = published.project.run("show", "flights").require(0).out
+    assert published.record["image"]["digest"] in told
+    assert published.record["run_key"] in told
+
+
+def test_the_project_is_found_from_any_folder_by_its_option(published: PublishedRun, tmp_path: Path) -> None:
+    root = str(published.project.root)
+    done = Project(tmp_path, published.project.environ)
+    (tmp_path / "models").mkdir()
+    assert done.run("history", "flights", "--json", "--project", root).require(0).json == [published.record]
+    assert "is not inside an insitu project" in done.run("history", "flights").require(2).complaint
+
+
+def test_prefect_shows_tables_the_model_card_and_its_picture(published: PublishedRun, server: PrefectServer) -> None:
+    asked = {"artifacts": {"flow_run_id": {"any_": [published.done.flow_run]}}}
+    artifacts = {one["key"]: one for one in server.ask("/artifacts/filter", asked)}
+    assert {"validation-flights", "gate-flights", "model-card-flights", "training-flights"} <= set(artifacts)
+    assert "roc_auc" in json.dumps(artifacts["gate-flights"]["data"])
+    assert "![ROC and calibration curves](data:image/png;base64,iVBOR" in artifacts["model-card-flights"]["data"]
+
+
+def test_prefect_says_that_the_run_completed(published: PublishedRun, server: PrefectServer) -> None:
+    state = server.ask(f"/flow_runs/{published.done.flow_run}")["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
+
+
+@pytest.mark.slow
+def test_with_another_month_the_second_version_meets_the_champion(
+    published: PublishedRun, new_project: NewProject, extract: Path
+) -> None:
+    project = new_project("with another month", like=published.project)
+    put_month(project, extract, 4)
+    record = project.retrain("--json").require(0).json
+    assert record["decision"]["champion"] == "1"
+    assert record["model_version"]["version"] == "2"
+    assert record["training"]["difference"].keys() == {"estimate", "low", "high"}
+    seen = audit(project)
+    assert (seen.versions, seen.champion, seen.mlflow_runs) == (["1", "2"], ["2"], 2)
+    assert digest_of_tag(project, "2") == digest_of_tag(project, "latest") == record["image"]["digest"]
+    assert digest_of_tag(project, "1") == published.record["image"]["digest"]

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from insitu import telemetry
+from insitu.errors import naming_full_disks
 from insitu.services import running_api_url
 
 LOGGERS = ("data_checks", "insitu", "tasks")
@@ -25,6 +26,9 @@ def prepare(project: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", ",".join(LOGGERS))
     if "PREFECT_API_URL" not in os.environ:
         home = project / "var" / "prefect"
+        with naming_full_disks(home):
+            home.mkdir(parents=True, exist_ok=True)
+            (home / ".writable").touch()
         os.environ.setdefault("PREFECT_HOME", str(home))
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
         if url := running_api_url(project):

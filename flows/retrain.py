@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prefect.states import Completed, Failed
 from flows.environment import LOGGERS
 from insitu import telemetry
 from insitu.errors import InsituError
-from insitu.lineage import close, finished
+from insitu.lineage import close, finished, now
 from insitu.project import find_project
 from insitu.runs import Run
 from tasks.containerize import containerize
@@ -50,7 +51,8 @@ def retrain(model: str, site: str = "local", batch: str | None = None) -> State[
     for name in LOGGERS:  # Prefect attaches its handlers to them, but sets no level
         logging.getLogger(name).setLevel(logging.INFO)
     try:
-        run = snapshot_batch(find_project(Path(os.environ.get("INSITU_PROJECT", "."))), model, site, batch)
+        project = find_project(Path(os.environ.get("INSITU_PROJECT", ".")), named="INSITU_PROJECT" in os.environ)
+        run = snapshot_batch(project, model, site, batch)
         with run.site.only_run(model):
             return _once(run)
     except InsituError as error:
@@ -58,12 +60,15 @@ def retrain(model: str, site: str = "local", batch: str | None = None) -> State[
 
 
 def _once(run: Run) -> State[Any]:
+    run.journal.once("snapshot", dict, lambda: {"started": now(), "batch": run.batch.to_json()})
     if record := finished(run):
         return Completed(name="NothingNew", message=f"batch {run.batch.fingerprint[:12]} is done", data=record)
+    close(run, "Unfinished")  # until it ends, or if it is killed
     try:
         return _steps(run)
     except BaseException as error:
-        close(run, "Failed", error)
+        with suppress(InsituError):  # a disk that is full hides no earlier error
+            close(run, "Failed", error)
         raise
 
 
@@ -76,5 +81,5 @@ def _steps(run: Run) -> State[Any]:
         return Completed(name="NotPromoted", message="; ".join(decision.reasons), data=close(run, "NotPromoted"))
     version = register(run, trained, decision)
     image = containerize(run, trained, version)
-    publication = publish(run, version, image)
+    publication = publish(run, decision, version, image)
     return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))

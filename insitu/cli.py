@@ -30,9 +30,15 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except InsituError as error:
+            if ctx.obj == "json":
+                click.echo(json.dumps({"error": error.to_json()}, indent=1))
             fail(error)
-        except BrokenPipeError:
-            sys.exit(1)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except KeyboardInterrupt:
+            click.echo("stopped; started again, it goes on after the last finished step", err=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 def fail(error: InsituError) -> NoReturn:
@@ -54,13 +60,27 @@ def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_project(*args: Any, project: Path | None, **options: Any) -> Any:
         from insitu.project import find_project
 
-        return command(*args, project=find_project(project or Path.cwd()), **options)
+        return command(*args, project=find_project(project or Path.cwd(), named=project is not None), **options)
 
     return with_project
 
 
 site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on standard output.")
+
+
+def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
+    ctx.find_root().obj = "json" if wanted else None
+    return wanted
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_answer_in_json,
+    help="Print one JSON value on standard output, also for an error.",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,10 +124,12 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
     try:
         if record is None:  # answered before Prefect is started, which takes seconds
             record, news = _run_flow(project, model, site, batch), True
-    except InsituError:
-        if as_json:
-            click.echo(json.dumps(run.journal.entry("record"), indent=1))
-        raise
+    except InsituError as error:
+        record = run.journal.entry("record")
+        if not as_json or record is None or record["error"] != error.to_json():
+            raise
+        click.echo(json.dumps(record, indent=1))
+        fail(error)
     if as_json:
         click.echo(json.dumps(record, indent=1))
     else:
@@ -155,12 +177,12 @@ def history(project: Path, model: str, site: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("model")
-@click.argument("version", default="latest")
+@click.argument("version", default="latest", metavar="[VERSION|RUN_KEY]")
 @site_option
 @json_option
 @project_option
 def show(project: Path, model: str, version: str, site: str, as_json: bool) -> None:
-    """Show VERSION of MODEL (default: latest): verdict, metrics, lineage down to blobs and image."""
+    """Show a version of MODEL (default: latest) or any run: verdict, metrics, lineage down to blobs and image."""
     record = _records(project, site, model).of_version(model, version)
     if as_json:
         click.echo(json.dumps(record, indent=1))
@@ -215,18 +237,18 @@ def demo() -> None:
 
 
 @demo.command()
-@click.option("--months", type=int, help="Have months 1 to N in place.  [default: 9 on first use]")
+@click.option("--months", type=click.IntRange(1, 12), help="Have months 1 to N in place.  [default: 9 on first use]")
 @site_option
+@json_option
 @project_option
-def prepare(project: Path, months: int | None, site: str) -> None:
+def prepare(project: Path, months: int | None, site: str, as_json: bool) -> None:
     """Put the first months of the example data in place; what is there stays."""
     from insitu import demo as data
 
     store = _demo_store(project, site)
-    if months is None and data.months_in_place(store):
-        return
-    for name in data.put_months(store, range(1, (data.FIRST_MONTHS if months is None else months) + 1)):
-        click.echo(f"put {name}")
+    wanted = months or (0 if data.months_in_place(store) else data.FIRST_MONTHS)
+    names = data.put_months(store, range(1, wanted + 1))
+    click.echo(json.dumps({"blobs": names}) if as_json else "\n".join(f"put {name}" for name in names), nl=bool(names))
 
 
 @demo.command("add-month")

@@ -16,6 +16,7 @@ console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 200  # a file or a pipe has no width: nothing is cut there
 
+_MOST_COLUMNS = 8
 _COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
 
 
@@ -53,7 +54,7 @@ def print_history(model: str, records: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"{model} has no runs yet; next: {program()} retrain {model}")
         return
     table = Table(box=None, header_style="dim")
-    for heading in ("finished", "state", "verdict", "version", "metrics", "batch", "image"):
+    for heading in ("finished", "run", "state", "verdict", "version", "metrics", "batch", "image"):
         table.add_column(heading, no_wrap=heading != "metrics")
     for record in records:
         table.add_row(*(escape(cell) for cell in _history_row(record)))
@@ -66,11 +67,12 @@ def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     if split is None:
         console.print_json(data=answer)
         return
+    shown = len(split["columns"]) if len(split["columns"]) <= _MOST_COLUMNS else 0  # wider, nobody can read it
     table = Table(box=None, header_style="dim")
-    for heading in [*split["columns"], "prediction"]:
+    for heading in ["row", *split["columns"][:shown], "prediction"]:
         table.add_column(escape(str(heading)), justify="right")
-    for row, prediction in zip(split["data"], answer["predictions"], strict=True):
-        table.add_row(*(escape(str(cell)) for cell in row), _prediction(prediction))
+    for number, (row, prediction) in enumerate(zip(split["data"], answer["predictions"], strict=True), start=1):
+        table.add_row(str(number), *(escape(str(cell)) for cell in row[:shown]), _prediction(prediction))
     console.print(table)
 
 
@@ -115,8 +117,9 @@ def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _history_row(record: Mapping[str, Any]) -> list[str]:
     decision, version, image = record["decision"], record["model_version"], record["image"]
     return [
-        record["finished"],
-        record["state"],
+        record["finished"].removesuffix("+00:00"),
+        record["run_key"][:12],
+        record["state"] + (f" {record['error']['code']}" if record["error"] else ""),
         decision["verdict"] if decision else "",
         version["version"] if version else "",
         _metrics(record["training"]["metrics"]) if record["training"] else "",

@@ -14,6 +14,7 @@
     ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
     ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
     ├── StorageFull                       E-DISK
+    ├── StateDamaged                      E-STATE a file of the site's state cannot be read
     ├── RunUnderWay                       E-BUSY  another run of the model holds the lock
     └── BackendUnavailable                E-NET   no answer; the only error that tasks retry
 
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EDQUOT, ENOSPC
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from typing import ClassVar
 
 
@@ -204,6 +205,12 @@ class StorageFull(InsituError):
     code = "E-DISK"
 
 
+class StateDamaged(InsituError):
+    """A file of the site's state is not what insitu wrote."""
+
+    code = "E-STATE"
+
+
 class RunUnderWay(InsituError):
     """Another run of the same model is under way."""
 
@@ -218,10 +225,14 @@ class BackendUnavailable(InsituError):
 
 @contextmanager
 def naming_full_disks(where: object) -> Iterator[None]:
-    """Turn "no space left" under *where* into `StorageFull`; let every other error through."""
+    """Turn "no space left" under *where* into `StorageFull`, and "not yours" into an `InsituError` that says so."""
     try:
         yield
     except OSError as exc:
+        if exc.errno in (EACCES, EPERM, EROFS):
+            raise InsituError(
+                f"{where} cannot be written", found=exc.strerror, todo="give this user the right, or name another place"
+            ) from exc
         if exc.errno not in (ENOSPC, EDQUOT):
             raise
         raise StorageFull(

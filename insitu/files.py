@@ -6,9 +6,17 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from insitu.errors import naming_full_disks
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the files below *folder* by name, each with its hex sha256; hidden files and byte code are left out."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = sorted(name for name in names if not any(part.startswith((".", "__pycache__")) for part in name.parts))
+    return {name.as_posix(): sha256((folder / name).read_bytes()).hexdigest() for name in kept}
 
 
 @contextmanager

@@ -11,10 +11,22 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from insitu.crashpoints import crashpoint
-from insitu.errors import BlobExists, BlobNotFound
+from insitu.errors import BlobExists, BlobNotFound, StateDamaged
 from insitu.ports import BlobStore
 
 T = TypeVar("T")
+
+
+def read_json(state: BlobStore, name: str) -> Any:
+    """Return the JSON values of a blob; raise `BlobNotFound`, `StateDamaged`."""
+    try:
+        return json.loads(state.read(name))
+    except ValueError as exc:
+        raise StateDamaged(
+            f"{name} in the site's state is damaged",
+            found="not JSON",
+            todo="remove that file: a step without its file is looked up or done again",
+        ) from exc
 
 
 @dataclass(frozen=True)
@@ -29,10 +41,15 @@ class Journal:
     model: str
     key: str
 
-    def once(self, step: str, kind: type[T], work: Callable[[], T]) -> T:
-        """Return the value of *step*: from the journal, or by doing *work* and writing it down."""
+    def once(self, step: str, kind: type[T], work: Callable[[], T], still: Callable[[T], bool] = lambda _: True) -> T:
+        """Return the value of *step*: from the journal, or by doing *work* and writing it down.
+
+        *still* tells whether what a kept value speaks of is there; *work* is done again when it is not.
+        """
         if (entry := self.entry(step)) is not None:
-            return TypeAdapter(kind).validate_python(entry["value"])
+            value = TypeAdapter(kind).validate_python(entry["value"])
+            if still(value):
+                return value
         return self.again(step, kind, work)
 
     def again(self, step: str, kind: type[T], work: Callable[[], T]) -> T:
@@ -49,7 +66,7 @@ class Journal:
     def entry(self, what: str) -> Any:
         """Return what was kept: `{"seconds", "value"}` for a step that ended; None when nothing was."""
         try:
-            return json.loads(self.state.read(self.name(what)))
+            return read_json(self.state, self.name(what))
         except BlobNotFound:
             return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.errors import DataError, InsituError, UsageError
+from insitu.journal import read_json
 from insitu.ports import BlobStore
 from insitu.runs import Run
 
 STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish")
+EGRESS = "egress"
+"""The journal's name of the ledger: every object that was handed to a registry, written down before it went."""
+
 FINAL_STATES = ("Completed", "NotPromoted")
 """Ends that a second start with the same run key finds and leaves alone."""
 
@@ -37,15 +40,20 @@ def finished(run: Run) -> dict[str, Any] | None:
     record: dict[str, Any] | None = run.journal.entry("record")
     if record is None or record["state"] not in FINAL_STATES:
         return None
-    published_here = run.journal.entry(run.step_name("publish")) is not None
-    return record if published_here or record["state"] == "NotPromoted" else None
+    if record["state"] == "Completed":
+        here = run.journal.entry(run.step_name("publish"))
+        # A layout is files of this machine: they may have been cleared away.
+        lost = run.site.settings.registry is None and run.site.layout(run.model.name).resolve(record["image"]["digest"])
+        if here is None or lost is None:
+            return None
+    return record
 
 
 def close(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
     """Write the run's record and return it; bad data and a stop have end states of their own."""
     if isinstance(error, DataError):
         state = "ValidationFailed"
-    elif isinstance(error, KeyboardInterrupt | SystemExit):
+    elif error is not None and not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled from the UI
         state, error = "Stopped", InsituError("the run was stopped", todo="start it again: it goes on where it was")
     record = summarise(run, state, error)
     run.journal.keep("record", record)
@@ -56,7 +64,6 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
     """Return the run's record from what its journal holds; steps that were not reached are None."""
     entries = {step: run.journal.entry(run.step_name(step)) for step in STEPS}
     values = {step: entry["value"] if entry else None for step, entry in entries.items()}
-    snapshot, register, publish = values["snapshot"] or {}, values["register"], values["publish"]
     return {
         "run_key": run.key,
         "model": run.model.name,
@@ -72,13 +79,13 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
         "validation": values["validate"],
         "training": _training(values["train"]),
         "decision": values["gate"],
-        "model_version": register and register["version"],
+        "model_version": values["register"],
         "image": values["containerize"],
-        "publication": publish and {key: publish[key] for key in ("reference", "digest")},
-        "egress": [*(register or {}).get("egress", ()), *(publish or {}).get("egress", ())],
+        "publication": values["publish"],
+        "egress": run.journal.entry(EGRESS) or [],
         "state": state,
         "error": error_json(error),
-        "started": snapshot.get("started"),
+        "started": (values["snapshot"] or {}).get("started"),
         "finished": now(),
         "seconds": {step: entry["seconds"] for step, entry in entries.items() if entry},
     }
@@ -113,18 +120,31 @@ class Records:
 
     def of_model(self, model: str) -> list[dict[str, Any]]:
         """Return every record of *model*, oldest first."""
-        names = (blob.name for blob in self.state.list(f"runs/{model}/") if blob.name.endswith("/record.json"))
-        return sorted((json.loads(self.state.read(name)) for name in names), key=lambda record: record["finished"])
+        names = (name for name in self.state.names(f"runs/{model}/") if name.endswith("/record.json"))
+        return sorted((read_json(self.state, name) for name in names), key=lambda record: record["finished"])
 
     def of_version(self, model: str, version: str) -> dict[str, Any]:
-        """Return the record that made *version* (`latest`: the newest published); raise `UsageError`."""
-        made = [r for r in self.of_model(model) if r["model_version"] and r["state"] == "Completed"]
-        if version == "latest" and made:
-            return made[-1]
-        for record in made:
-            if record["model_version"]["version"] == version.removeprefix("v"):
-                return record
-        known = ", ".join(record["model_version"]["version"] for record in made) or "none yet"
+        """Return the record of a published version or of any run.
+
+        Args:
+            model: The model's name.
+            version: A number, `latest` for the newest champion, or the first 8 or more digits of a run key.
+
+        Raises:
+            UsageError: There is no such version or run.
+        """
+        records = self.of_model(model)
+        made = {r["model_version"]["version"]: r for r in records if r["state"] == "Completed"}
+        champions = [record for record in made.values() if record["publication"]["champion"]]
+        if version == "latest" and champions:
+            return champions[-1]
+        if found := made.get(version.removeprefix("v")):
+            return found
+        runs = [record for record in records if len(version) >= 8 and record["run_key"].startswith(version)]
+        if runs:
+            return runs[-1]
         raise UsageError(
-            f"{model} has no published version {version}", found=known, todo=f"see `insitu history {model}`"
+            f"{model} has no published version or run {version}",
+            found=f"versions {', '.join(made)}" if made else "none yet",
+            todo=f"see `insitu history {model}`",
         )

@@ -22,6 +22,10 @@ class BlobStore(Protocol):
         """Yield the blobs under *prefix*, in name order."""
         ...
 
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names under *prefix*, in name order; cheaper than `list`, which knows versions."""
+        ...
+
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
         ...

@@ -7,14 +7,14 @@ from pathlib import Path
 from insitu.errors import UsageError
 
 
-def find_project(start: Path) -> Path:
-    """Return the nearest folder at or above *start* that is a project; raise `UsageError`."""
+def find_project(start: Path, *, named: bool = False) -> Path:
+    """Return *start* or, unless it was *named* by somebody, the nearest project above it; raise `UsageError`."""
     start = start.resolve()
-    for folder in (start, *start.parents):
+    for folder in (start,) if named else (start, *start.parents):
         if (folder / "deployments" / "sites").is_dir() and (folder / "models").is_dir():
             return folder
     raise UsageError(
-        f"{start} is not inside an insitu project",
+        f"{start} is not {'' if named else 'inside '}an insitu project",
         wanted="a folder with models/ and deployments/sites/",
         todo="go there, or name it with --project or INSITU_PROJECT",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -16,16 +18,23 @@ from insitu.settings import NeedSettings
 HEADROOM = 1.25
 """Forecasts are raised by a quarter: memory peaks vary from run to run."""
 
+BASE_BYTES = 400_000_000
+"""What a Python process with the usual libraries takes before it reads a row (measured: 350 to 420 MB)."""
 
-def forecast(declared: NeedSettings, batch: Batch, earlier: Iterable[Mapping[str, Any]]) -> Need:
-    """Return the larger of what model.toml declares and what *earlier* run records suggest.
+LATEST = 5
+"""How many earlier runs a forecast looks at: an old outlier must not block for ever."""
 
-    The peak memory of each earlier run is scaled by the growth of the batch in bytes, at least 1.
+
+def forecast(declared: NeedSettings, batch: Batch, earlier: Sequence[Mapping[str, Any]]) -> Need:
+    """Return the larger of what model.toml declares and what the latest run records suggest.
+
+    What an earlier run took beyond the interpreter and its libraries is scaled by the growth of the
+    batch in bytes, at least 1.
     """
     peaks = [
-        record["training"]["peak_memory_bytes"] * max(1.0, batch.size_bytes / record["batch"]["bytes"])
-        for record in earlier
-        if record.get("training") and record["batch"]["bytes"]
+        BASE_BYTES + max(0, peak - BASE_BYTES) * max(1.0, batch.size_bytes / record["batch"]["bytes"])
+        for record in [record for record in earlier if record.get("training")][-LATEST:]
+        if (peak := record["training"]["peak_memory_bytes"]) and record["batch"]["bytes"]
     ]
     memory = max([declared.memory_mb * 1_000_000, *(int(peak * HEADROOM) for peak in peaks)])
     return Need(declared.cores, memory, declared.disk_mb * 1_000_000 + batch.size_bytes)
@@ -34,6 +43,14 @@ def forecast(declared: NeedSettings, batch: Batch, earlier: Iterable[Mapping[str
 def check_requirements(requirements: Iterable[str]) -> list[Check]:
     """Return one check per requirement of the training command, against this environment."""
     return [_check_requirement(text) for text in requirements]
+
+
+def check_command(command: Sequence[str], folder: Path) -> Check:
+    """Return whether the program of the training command is there; `python` always is: this one."""
+    program = command[0]
+    found = program == "python" or shutil.which(program) or (folder / program).is_file()
+    todo = "mend train.command in model.toml"
+    return Check("training command", bool(found), program if found else "no such program", program, todo)
 
 
 def require_ready(checks: Sequence[Check]) -> None:

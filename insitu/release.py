@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,11 @@ from insitu.gate import Decision
 from insitu.images.assemble import ImageSpec, assemble_image
 from insitu.images.environment import serving_requirements
 from insitu.images.publish import Sent, publish_image
-from insitu.lineage import significant
+from insitu.lineage import EGRESS, significant
 from insitu.ports import ModelVersion, Scorer
 from insitu.runs import Run
 from insitu.training import Trained
 from insitu.wiring import CHAMPION
-
-
-@dataclass(frozen=True)
-class Egress:
-    """One object that was handed to a registry: where it went and which bytes."""
-
-    what: str
-    destination: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A registered version and what was handed over for it."""
-
-    version: ModelVersion
-    egress: tuple[Egress, ...]
 
 
 @dataclass(frozen=True)
@@ -59,14 +41,21 @@ class BuiltImage:
 
 @dataclass(frozen=True)
 class Published:
-    """Where the image went."""
+    """Where the image went, and whether its model became the champion by it."""
 
     reference: str
     digest: str
-    egress: tuple[Egress, ...]
+    champion: bool
 
 
-def register_model(run: Run, trained: Trained, decision: Decision) -> Registered:
+def note_egress(run: Run, sent: Sent) -> None:
+    """Write down an object that is about to be handed to a registry; once, however often it is tried."""
+    entries = run.journal.entry(EGRESS) or []
+    if sent.to_json() not in entries:
+        run.journal.keep(EGRESS, [*entries, sent.to_json()])
+
+
+def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersion:
     """Register the challenger with everything that leads back to its run; once per run key."""
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags = {
@@ -76,13 +65,11 @@ def register_model(run: Run, trained: Trained, decision: Decision) -> Registered
         "insitu.verdict": decision.verdict,
         **{f"metric.{k}": f"{significant(v)}" for k, v in trained.metrics["challenger"].items()},
     }
-    version = run.site.models.register(run.model.name, run.key, folder, tags)
-    destination = run.site.settings.models.uri
-    files = [(f"model file {path}", folder / path, digest) for path, digest in trained.files.items()]
-    sent = [Egress(what, destination, path.stat().st_size, digest) for what, path, digest in files]
-    tag_bytes = json.dumps(tags, sort_keys=True).encode()
-    sent.append(Egress("model tags", destination, len(tag_bytes), sha256(tag_bytes).hexdigest()))
-    return Registered(version, tuple(sent))
+    destination, tag_bytes = run.site.settings.models.uri, json.dumps(tags, sort_keys=True).encode()
+    for path, digest in trained.files.items():
+        note_egress(run, Sent(f"model file {path}", destination, (folder / path).stat().st_size, digest))
+    note_egress(run, Sent("model tags", destination, len(tag_bytes), sha256(tag_bytes).hexdigest()))
+    return run.site.models.register(run.model.name, run.key, folder, tags)
 
 
 def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> BuiltImage:
@@ -155,27 +142,32 @@ def compare_answers(scorer: Scorer, golden: Path, tolerance: float) -> float:
 
 
 def publish_model(
-    run: Run, version: ModelVersion, image: BuiltImage, on_progress: Callable[[float], None]
+    run: Run, decision: Decision, version: ModelVersion, image: BuiltImage, on_progress: Callable[[float], None]
 ) -> Published:
     """Publish the image under its version, then make the version champion; repeating it sends nothing.
+
+    The champion moves only from the version that the challenger was compared with: an old run that is
+    finished late, or published to one more registry, leaves a newer champion alone.
 
     Raises:
         PublishFailed: The registry refuses, or gives back another digest than was sent.
     """
-    model, ledger = run.model.name, f"egress-{run.step_name('publish')}"
-    # Kept as it happens: an attempt that was killed has sent what it has sent.
-    egress = [Egress(**entry) for entry in run.journal.entry(ledger) or ()]
+    model, sent_bytes = run.model.name, 0
 
     def note(sent: Sent) -> None:
-        egress.append(Egress(sent.what, sent.destination, sent.size_bytes, sent.sha256))
-        run.journal.keep(ledger, [asdict(entry) for entry in egress])
-        on_progress(min(1.0, sum(entry.bytes for entry in egress) / image.size_bytes))
+        nonlocal sent_bytes
+        note_egress(run, sent)
+        sent_bytes += sent.size_bytes
+        on_progress(min(1.0, sent_bytes / image.size_bytes))
 
-    source, target = run.site.layout(model), run.site.registry(model)
-    publication = publish_image(image.digest, source, target, (version.version, "latest"), note)
+    reigning = run.site.models.alias(model, CHAMPION)
+    champion = reigning is None or reigning.version in (decision.champion, version.version)
+    tags = (version.version, "latest") if champion else (version.version,)
+    publication = publish_image(image.digest, run.site.layout(model), run.site.registry(model), tags, note)
     crashpoint("publish:pushed")
-    tags = {"insitu.image": image.digest, "insitu.reference": publication.reference}
-    run.site.models.tag(model, version.version, tags)
+    facts = {"insitu.image": image.digest, "insitu.reference": publication.reference}
+    run.site.models.tag(model, version.version, facts)
     crashpoint("publish:tagged")
-    run.site.models.set_alias(model, CHAMPION, version.version)
-    return Published(publication.reference, publication.digest, tuple(egress))
+    if champion:
+        run.site.models.set_alias(model, CHAMPION, version.version)
+    return Published(publication.reference, publication.digest, champion)

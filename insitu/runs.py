@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from insitu import __version__
 from insitu.batch import Batch, Blob
 from insitu.errors import DataError, SettingsError, UsageError
+from insitu.files import file_digests
 from insitu.journal import Journal
 from insitu.settings import DataSettings, ModelSettings, load_settings
 from insitu.wiring import Site, open_site
+
+_THAT_MATTER: dict[str, Any] = {
+    "target": True,
+    "data": True,
+    "train": {"command", "params", "requirements"},
+    "gate": True,
+    "smoke": True,
+}
+"""Settings that change what comes out; limits of time, memory and output do not."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +40,30 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Hex sha256 over batch, model folder, settings and version of insitu.
+        """Hex sha256 over batch, code, the settings that matter, site and version of insitu.
 
         It names the job, tags the model version and labels the image, so a second start with the
         same key finds what the first one did.
         """
         parts = {
             "batch": self.batch.fingerprint,
-            "model": self.code_hash,
-            "settings": self.model.model_dump(mode="json"),
+            "code": self.code_hash,
+            "settings": self.model.model_dump(mode="json", include=_THAT_MATTER),
             "site": self.site.name,
             "insitu": __version__,
         }
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
+    def code(self) -> dict[str, str]:
+        """The model's files by name, each with its hex sha256; model.toml counts by its settings."""
+        return {name: digest for name, digest in file_digests(self.model_folder).items() if name != "model.toml"}
+
+    @cached_property
     def code_hash(self) -> str:
-        """Hex sha256 over the model's folder and its suite: names and bytes of every file."""
-        digest = sha256()
-        for path in [*sorted(_code_files(self.model_folder)), self.suite_file]:
-            name = path.relative_to(self.site.project).as_posix()
-            digest.update(json.dumps([name, sha256(path.read_bytes()).hexdigest()]).encode() + b"\n")
-        return digest.hexdigest()
+        """Hex sha256 over the model's files and its suite."""
+        suite = sha256(self.suite_file.read_bytes()).hexdigest()
+        return sha256(json.dumps([self.code, suite]).encode()).hexdigest()
 
     @property
     def journal(self) -> Journal:
@@ -75,13 +89,19 @@ class Run:
 
     @property
     def holdout(self) -> Batch:
-        """The latest blobs by name: both models are judged on them, neither script sees them."""
-        return Batch.of(self.batch.container, self.batch.blobs[-self.model.data.holdout_blobs :])
+        """The latest blobs: both models are judged on them, neither script sees them."""
+        return Batch.of(self.batch.container, self._oldest_first[-self.model.data.holdout_blobs :])
 
     @property
     def training_part(self) -> Batch:
         """The blobs that the training script sees."""
-        return Batch.of(self.batch.container, self.batch.blobs[: -self.model.data.holdout_blobs])
+        return Batch.of(self.batch.container, self._oldest_first[: -self.model.data.holdout_blobs])
+
+    @property
+    def _oldest_first(self) -> Sequence[Blob]:
+        """The blobs by the number of their partition where there is one, else by name."""
+        key = self.model.data.contiguous
+        return sorted(self.batch.blobs, key=lambda blob: _partition(blob, key)) if key else self.batch.blobs
 
 
 def open_run(project: Path, model: str, site: str, batch_file: Path | None = None) -> Run:
@@ -99,7 +119,7 @@ def open_run(project: Path, model: str, site: str, batch_file: Path | None = Non
         store = place.data(settings.data.container)
         names = (b for b in store.list() if fnmatchcase(b.name, settings.data.blobs))
         batch = Batch.of(settings.data.container, names)
-    _require_complete(batch, settings.data)
+    _require_complete(batch, settings.data, place.data_spec(batch.container)["root"])
     run = Run(place, settings, batch)
     _require_suite(run)
     return run
@@ -115,17 +135,10 @@ def _require_suite(run: Run) -> None:
         )
 
 
-def _code_files(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith((".", "__pycache__")) for p in path.relative_to(folder).parts)
-    ]
-
-
 def _read_manifest(path: Path, container: str) -> Batch:
     try:
-        batch = Batch.from_json(json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        batch = Batch.from_json(content)
     except OSError as exc:
         raise UsageError(f"the batch file {path} cannot be read: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError) as exc:
@@ -134,6 +147,8 @@ def _read_manifest(path: Path, container: str) -> Batch:
             wanted='{"container": ..., "blobs": [{"name", "etag", "size_bytes", "last_modified"}, ...]}',
             todo="take batch.manifest from `insitu show MODEL VERSION --json`, or let insitu pin the current blobs",
         ) from exc
+    if content.get("fingerprint", batch.fingerprint) != batch.fingerprint:
+        raise UsageError(f"{path} was changed: its blobs are not those of its fingerprint")
     if batch.container != container:
         raise UsageError(
             f"{path} is a batch of another container",
@@ -143,10 +158,11 @@ def _read_manifest(path: Path, container: str) -> Batch:
     return batch
 
 
-def _require_complete(batch: Batch, data: DataSettings) -> None:
+def _require_complete(batch: Batch, data: DataSettings, place: str) -> None:
     if not batch.blobs:
         raise DataError(
             f"there are no blobs {data.blobs} in container {data.container}",
+            found=f"nothing that fits in {place}",
             todo="put data in place (the example's: `insitu demo prepare`), or mend data.blobs in model.toml",
         )
     if len(batch.blobs) <= data.holdout_blobs:

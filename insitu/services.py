@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,14 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
+from typing import TextIO
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from insitu import telemetry
 from insitu.errors import BackendUnavailable, UsageError
-from insitu.files import replace_file
 
 POOL = "insitu-local"
 _START_S = 120.0
@@ -25,12 +25,15 @@ _STOP_S = 10.0
 
 
 def running_api_url(project: Path) -> str | None:
-    """Return the address of the Prefect server that `insitu up` runs for this project."""
+    """Return the address of the Prefect server that `insitu up` runs for this project now."""
     try:
-        url = str(json.loads(_note(project).read_text())["api_url"])
-    except (OSError, ValueError, KeyError):
+        with open(_note(project)) as note:
+            flock(note, LOCK_SH | LOCK_NB)
+        return None  # nobody holds the note: whatever it says is of a server that is gone
+    except BlockingIOError:
+        return _note(project).read_text() or None
+    except FileNotFoundError:
         return None
-    return url if _answers(f"{url}/health") else None
 
 
 def run_services(project: Path, mlflow_uri: str, say: Callable[[str], None]) -> None:
@@ -38,38 +41,53 @@ def run_services(project: Path, mlflow_uri: str, say: Callable[[str], None]) -> 
 
     Raises:
         UsageError: They run already.
-        BackendUnavailable: The server does not start.
+        BackendUnavailable: The server does not start, or a service ends by itself.
     """
-    if url := running_api_url(project):
-        raise UsageError(f"the services of this project run already, at {url.removesuffix('/api')}")
+    logs = project / "var" / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
     port, mlflow_port = _free_port(4200), _free_port(5000)
     api_url, mlflow_url = f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{mlflow_port}"
     environ = _environment(project, api_url)
-    logs = project / "var" / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
     prefect, mlflow = [sys.executable, "-m", "prefect"], [sys.executable, "-m", "mlflow"]
     here = ("--host", "127.0.0.1", "--port")
-    with _service([*prefect, "server", "start", *here, str(port)], environ, logs / "server.txt") as server:
+    with _held_note(project) as note, ExitStack() as services:
+
+        def start(name: str, *command: str) -> subprocess.Popen[bytes]:
+            return services.enter_context(_service(list(command), environ, logs / f"{name}.txt"))
+
+        server = start("server", *prefect, "server", "start", *here, str(port))
         say(f"Prefect server starts at {api_url.removesuffix('/api')}")
         _wait_for(f"{api_url}/health", server, logs / "server.txt")
-        replace_file(_note(project), json.dumps({"api_url": api_url}).encode())
+        note.write(api_url)
+        note.flush()
         _run([*prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite"], environ)
         _run([*prefect, "--no-prompt", "deploy", "--all"], environ)
-        ui = [*mlflow, "server", "--backend-store-uri", mlflow_uri, *here, str(mlflow_port), "--workers", "1"]
-        worker = [*prefect, "worker", "start", "--pool", POOL]
-        with (
-            _service(worker, environ, logs / "worker.txt") as runner,
-            _service(ui, environ, logs / "mlflow.txt") as models,
-        ):
-            say(f"ready: Prefect UI {api_url.removesuffix('/api')}  MLflow UI {mlflow_url}  logs {logs}")
-            say("start a run there, or in another terminal: insitu retrain flights   (Ctrl-C ends all)")
-            while all(process.poll() is None for process in (server, runner, models)):
-                time.sleep(0.5)
+        ui = ("server", "--backend-store-uri", mlflow_uri, *here, str(mlflow_port), "--workers", "1")
+        running = [server, start("worker", *prefect, "worker", "start", "--pool", POOL), start("mlflow", *mlflow, *ui)]
+        say(f"ready: Prefect UI {api_url.removesuffix('/api')}  MLflow UI {mlflow_url}  logs {logs}")
+        say(f"for Prefect's own commands: export PREFECT_API_URL={api_url}")
+        say("start a run there, or in another terminal: insitu retrain flights   (Ctrl-C ends all)")
+        while all(process.poll() is None for process in running):
+            time.sleep(0.5)
     raise BackendUnavailable("a service ended by itself", todo=f"see the logs in {logs}")
 
 
+@contextmanager
+def _held_note(project: Path) -> Iterator[TextIO]:
+    """Yield the empty note of the server's address, locked: it is worth what its lock says."""
+    with open(_note(project), "a") as note:
+        try:
+            flock(note, LOCK_EX | LOCK_NB)
+        except BlockingIOError as exc:
+            url = _note(project).read_text().removesuffix("/api")
+            raise UsageError("the services of this project run already", found=url or "they are starting") from exc
+        note.truncate(0)
+        yield note
+        note.truncate(0)
+
+
 def _note(project: Path) -> Path:
-    return project / "var" / "services.json"
+    return project / "var" / "prefect-api-url"
 
 
 def _environment(project: Path, api_url: str) -> dict[str, str]:
@@ -93,7 +111,7 @@ def _service(command: list[str], environ: Mapping[str, str], log: Path) -> Itera
     """Run *command* in a process group of its own for as long as the block lasts."""
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "insitu.attached", str(os.getpid()), *command],
             env=environ,
             cwd=environ["INSITU_PROJECT"],
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,9 @@ from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[^\t\x20-\x7e\xa0-\U0010ffff]")
-_PROGRESS = re.compile(r"::progress (\d(?:\.\d+)?) (.*)")
+_PROGRESS = re.compile(r"::progress (\d(?:\.\d+)?)( .*)?")
+_TRACEBACK = b"Traceback (most recent call last)"
+_LINE_END = re.compile(rb"[\r\n]")  # progress bars end their lines with a carriage return
 _MAX_LINE_CHARS = 500
 _POLL_S = 0.2
 
@@ -56,28 +58,35 @@ class LogRelay:
     """
 
     on_line: Callable[[str], None]
-    on_progress: Callable[[float, str], None]
+    on_progress: Callable[[float], None]
     max_lines: int = 500
-    _rest: bytes = b""
+    _rest: bytes = field(default=b"", init=False)
     _lines: int = field(default=0, init=False)
     _withheld: bool = field(default=False, init=False)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the log."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[: 4 * _MAX_LINE_CHARS]
+        *lines, rest = _LINE_END.split(self._rest + data)
         for line in lines:
-            self._pass_on(_CONTROL.sub("", line[: 4 * _MAX_LINE_CHARS].decode(errors="replace"))[:_MAX_LINE_CHARS])
+            self._pass_on(line)
+        self._withhold_from(rest)
+        self._rest = rest[-4 * _MAX_LINE_CHARS :]  # the end of a long line: what it becomes is seen there
 
-    def _pass_on(self, line: str) -> None:
-        if match := _PROGRESS.fullmatch(line):
+    def _pass_on(self, line: bytes) -> None:
+        text = _CONTROL.sub("", line[: 4 * _MAX_LINE_CHARS].decode(errors="replace"))[:_MAX_LINE_CHARS]
+        if match := _PROGRESS.fullmatch(text):
             self._withheld = False
-            self.on_progress(float(match[1]), match[2])
-        elif "Traceback (most recent call last)" in line and not self._withheld:
-            self._withheld = True
+            fraction = min(1.0, float(match[1]))
+            self.on_progress(fraction)
+            self._emit(f"{fraction:.0%}{match[2] or ''}")
+        self._withhold_from(line)
+        if text.strip() and not self._withheld and not match:
+            self._emit(text)
+
+    def _withhold_from(self, line: bytes) -> None:
+        if _TRACEBACK in line and not self._withheld:
             self._emit("(a traceback follows; it is kept in the log on site)")
-        elif line.strip() and not self._withheld:
-            self._emit(line)
+            self._withheld = True
 
     def _emit(self, line: str) -> None:
         self._lines += 1
@@ -116,12 +125,31 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
     )
 
 
+def is_kept(run: Run, trained: Trained) -> bool:
+    """Tell whether the files of *trained* are still there, so that it can be released.
+
+    Raises:
+        TrainingFailed: They are gone and the model is registered: trained again it could be another.
+    """
+    job = run.site.jobs.output(trained.job)
+    if (job / "output" / "model" / "MLmodel").is_file() and (job / "golden.json").is_file():
+        return True
+    if run.journal.entry("register") is None:
+        return False
+    raise TrainingFailed(
+        "the files of the trained and registered model are gone",
+        found=f"no model in {job}",
+        todo="restore the folder from a backup, or change a [train.params] value: that makes it a new run",
+    )
+
+
 def job_spec(run: Run, champion: ModelVersion | None) -> dict[str, Any]:
     """Return what `insitu.edge.job` reads, as JSON values."""
     model, container = run.model, run.site.data_spec(run.batch.container)
     shared = {"store": container, "target": model.target.model_dump(mode="json")}
     return {
         "model_folder": str(run.model_folder),
+        "code": run.code,
         "command": model.train.command,
         "params": model.train.params,
         "max_log_bytes": model.train.max_log_bytes,

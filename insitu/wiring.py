@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import RunUnderWay
+from insitu.errors import RunUnderWay, naming_full_disks
 from insitu.ports import BlobStore, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs
 from insitu.settings import SiteSettings
 
@@ -64,8 +65,10 @@ class Site:
             RunUnderWay: Another process runs this model now.
         """
         path = self.settings.state.root / f".lock-{model}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a") as lock:
+        with ExitStack() as held:
+            with naming_full_disks(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(open(path, "a"))
             try:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError as exc:
@@ -84,7 +87,7 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
     from insitu.adapters.local.models import MlflowModels
     from insitu.adapters.local.scoring import ProcessScoringHost
 
-    work = settings.state.root.parent
+    work = settings.compute.work
     mega = 1_000_000
     return Site(
         project=project,
@@ -92,13 +95,19 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
         state=FolderBlobs(settings.state.root),
         compute=LocalCompute(work, settings.compute.reserve_memory_mb * mega, settings.compute.reserve_disk_mb * mega),
         jobs=ProcessJobs(work / "jobs"),
-        models=MlflowModels(settings.models.uri, work / "mlflow" / "artifacts"),
+        models=MlflowModels(settings.models.uri, settings.models.artifacts),
         scoring=ProcessScoringHost(work / "scoring"),
     )
 
 
 def open_blobs(spec: Mapping[str, Any]) -> BlobStore:
     """Return the container that `Site.data_spec` described; used by edge jobs too."""
+    return _open_folder(Path(spec["root"]))
+
+
+@cache
+def _open_folder(root: Path) -> BlobStore:
+    """Return the one store of this folder in this process: it remembers the ETags that it has computed."""
     from insitu.adapters.local.blobs import FolderBlobs
 
-    return FolderBlobs(Path(spec["root"]))
+    return FolderBlobs(root)

@@ -16,7 +16,13 @@ log = logging.getLogger(__name__)
 @verb("containerize-model")
 def containerize(run: Run, trained: Trained, version: ModelVersion) -> BuiltImage:
     """Return the image that answered the golden rows as the model does; raise `ImageFailed`."""
-    image = run.journal.once("containerize", BuiltImage, lambda: containerize_model(run, trained, version))
+    layout = run.site.layout(run.model.name)
+    image = run.journal.once(
+        "containerize",
+        BuiltImage,
+        lambda: containerize_model(run, trained, version),
+        still=lambda image: layout.resolve(image.digest) is not None,
+    )
     log.info(
         "image %s, %.1f MB, answers by %s within %.1g of the model",
         image.digest[:19], image.size_bytes / 1e6, image.runtime, image.max_difference,

@@ -21,7 +21,8 @@ def gate(run: Run, trained: Trained) -> Decision:
     evidence = Evidence(
         trained.rows, trained.metrics["challenger"], trained.metrics.get("champion"), trained.difference
     )
-    decision = run.journal.once("gate", Decision, lambda: decide(evidence, run.model.gate, trained.champion))
+    # A function of its arguments: decided anew costs nothing, and never belongs to another training.
+    decision = run.journal.again("gate", Decision, lambda: decide(evidence, run.model.gate, trained.champion))
     name = run.model.name
     create_table_artifact(key=f"gate-{name}", table=gate_table(trained, run.model.gate), description=decision.verdict)
     facts = {"batch": run.batch.fingerprint, "code": run.code_hash, "run": run.key}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,7 +39,8 @@ def verb(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
             except InsituError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, its text must not go on
-                raise _shield(name, exc, args) from None
+                shield = _shield(name, exc, args)
+            raise shield  # outside: inside, the foreign error would be its context
 
         return task(
             name=name,
@@ -57,6 +59,7 @@ def _shield(name: str, exc: Exception, args: tuple[Any, ...]) -> InsituError:
     run = next((arg for arg in args if isinstance(arg, Run)), None)
     todo = None
     if run:
-        run.journal.keep("traceback", traceback.format_exception(exc))
+        with suppress(Exception):  # a full disk must not bring the foreign error back
+            run.journal.keep("traceback", traceback.format_exception(exc))
         todo = f"the traceback is in the site's state: {run.journal.name('traceback')}"
     return InsituError(f"{name} broke with an error that insitu does not know", found=type(exc).__name__, todo=todo)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 _INTERVAL_S = 1.0
+log = logging.getLogger(__name__)
 
 
 class ProgressArtifact:
@@ -21,5 +23,8 @@ class ProgressArtifact:
         """Show *fraction* (0 to 1); calls within a second of the last one are left out, except the end."""
         percent, now = round(100 * fraction, 1), time.monotonic()
         if percent > self._shown and (fraction >= 1 or now - self._at >= _INTERVAL_S):
-            update_progress_artifact(self._id, percent)
             self._shown, self._at = percent, now
+            try:
+                update_progress_artifact(self._id, percent)
+            except Exception as exc:  # noqa: BLE001 - a bar that stands still ends no training
+                log.warning("the progress bar could not be moved: %s", type(exc).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from insitu.gate import Decision
 from insitu.ports import ModelVersion
 from insitu.release import BuiltImage, Published, publish_model
 from insitu.runs import Run
@@ -14,15 +15,23 @@ log = logging.getLogger(__name__)
 
 
 @verb("publish-image")
-def publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
+def publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Published:
     """Return where the image went, read back by digest; raise `PublishFailed`."""
-    published = run.journal.once(run.step_name("publish"), Published, lambda: _publish(run, version, image))
+    target = run.site.registry(run.model.name)
+    published = run.journal.once(
+        run.step_name("publish"),
+        Published,
+        lambda: _publish(run, decision, version, image),
+        still=lambda published: target.resolve(published.digest) is not None,
+    )
     log.info("published %s as %s", published.digest[:19], published.reference)
+    if not published.champion:
+        log.warning("the champion has changed since the gate: it and the tag latest stay as they are")
     return published
 
 
-def _publish(run: Run, version: ModelVersion, image: BuiltImage) -> Published:
+def _publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Published:
     progress = ProgressArtifact("publishing", f"publishing-{run.model.name}")
-    published = publish_model(run, version, image, progress.update)
+    published = publish_model(run, decision, version, image, progress.update)
     progress.update(1.0)
     return published

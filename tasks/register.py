@@ -6,7 +6,7 @@ import logging
 
 from insitu.gate import Decision
 from insitu.ports import ModelVersion
-from insitu.release import Registered, register_model
+from insitu.release import register_model
 from insitu.runs import Run
 from insitu.training import Trained
 from tasks.policy import verb
@@ -17,6 +17,6 @@ log = logging.getLogger(__name__)
 @verb("register-model")
 def register(run: Run, trained: Trained, decision: Decision) -> ModelVersion:
     """Return the one version of this run key; raise `RegistryFailed`."""
-    registered = run.journal.once("register", Registered, lambda: register_model(run, trained, decision))
-    log.info("registered as %s version %s", registered.version.name, registered.version.version)
-    return registered.version
+    version = run.journal.once("register", ModelVersion, lambda: register_model(run, trained, decision))
+    log.info("registered as %s version %s", version.name, version.version)
+    return version

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from insitu.lineage import now
 from insitu.runs import Run, open_run
 from tasks.policy import verb
 
@@ -16,7 +15,6 @@ log = logging.getLogger(__name__)
 def snapshot_batch(project: Path, model: str, site: str, batch: str | None) -> Run:
     """Read the settings and pin the blobs; raise `SettingsError`, `DataError`, `UsageError`."""
     run = open_run(project, model, site, Path(batch) if batch else None)
-    run.journal.once("snapshot", dict, lambda: {"started": now(), "batch": run.batch.to_json()})
     log.info(
         "pinned %d blobs, %.1f MB, as batch %s (run %s)",
         len(run.batch.blobs), run.batch.size_bytes / 1e6, run.batch.fingerprint[:12], run.key[:12],

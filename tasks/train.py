@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from insitu.runs import Run
-from insitu.training import LogRelay, Trained, train_challenger
+from insitu.training import LogRelay, Trained, is_kept, train_challenger
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
 
@@ -20,12 +20,14 @@ def train(run: Run) -> Trained:
         TrainingFailed: The job failed, was canceled or passed its deadline.
         BlobChanged: A blob was overwritten since it was pinned.
     """
-    return run.journal.once("train", Trained, lambda: _train(run))
+    return run.journal.once("train", Trained, lambda: _train(run), still=lambda trained: is_kept(run, trained))
 
 
 def _train(run: Run) -> Trained:
     progress = ProgressArtifact("training", f"training-{run.model.name}")
-    relay = LogRelay(on_line=log.info, on_progress=lambda fraction, _text: progress.update(fraction))
+    relay = LogRelay(
+        on_line=log.info, on_progress=progress.update, max_lines=500 if run.model.train.relay_output else 0
+    )
     log.info("edge job %s starts (%s)", run.key[:12], run.site.jobs.backend)
     trained = train_challenger(run, relay)
     log.info("edge job %s done in %.1f s, %d holdout rows", run.key[:12], trained.seconds, trained.rows)

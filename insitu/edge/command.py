@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from errno import ENOSPC
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +41,7 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
     try:
         child = subprocess.Popen(
             command,
-            cwd=spec["model_folder"],
+            cwd=stage_code(Path(spec["model_folder"]), spec["code"], folder / "code"),
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -61,6 +62,22 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
             wanted="a folder model/ in MLflow format inside INSITU_OUTPUT",
             todo='end the script with mlflow.<flavour>.save_model(model, batch.output / "model", ...)',
         )
+
+
+def stage_code(source: Path, files: Mapping[str, str], target: Path) -> Path:
+    """Copy the listed files (name to sha256) and nothing else; raise `TrainingFailed` for other bytes."""
+    target.mkdir()
+    for name, digest in files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = (source / name).read_bytes() if (source / name).is_file() else b""
+        if sha256(content).hexdigest() != digest:
+            raise TrainingFailed(
+                f"{name} in {source} was changed after the run had started", todo="start again: that is a new run"
+            )
+        path.write_bytes(content)
+        path.chmod((source / name).stat().st_mode)
+    return target
 
 
 def pump(source: IO[bytes], log: IO[bytes], max_bytes: int) -> bytes:

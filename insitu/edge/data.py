@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 DATA_ERROR = "data_error.json"
 """In the job's folder: the error that a script met while it read its batch."""
 
+_MEND_COLUMNS = "mend [target] in model.toml, the columns that the script asks for, or the data"
+
 
 @dataclass(frozen=True)
 class EdgeBatch:
@@ -86,15 +88,15 @@ class EdgeBatch:
             yield pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
         except (pa.ArrowException, OSError) as exc:
             error = DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again")
-            self._leave(error)
-            raise error from exc
+            raise self._left(error) from exc
         except InsituError as error:
-            self._leave(error)
+            self._left(error)
             raise
 
-    def _leave(self, error: InsituError) -> None:
-        """Tell the edge job, which sees no more of this script than its exit code."""
+    def _left(self, error: InsituError) -> InsituError:
+        """Return *error*, told to the edge job, which sees no more of this script than its exit code."""
         replace_file(self.job / DATA_ERROR, json.dumps(error.to_json()).encode())
+        return error
 
     def examples(self, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
@@ -105,8 +107,12 @@ class EdgeBatch:
         import pyarrow.compute as pc
 
         label = str(self.target["label_column"])
+        if missing := sorted({*columns, label} - set(self.schema().names)):
+            raise self._left(DataError(f"the batch has no column {', '.join(missing)}", todo=_MEND_COLUMNS))
         table = self.table([*dict.fromkeys([*columns, label])])
         known = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
+        if not known.num_rows:
+            raise self._left(DataError(f"no row of the batch has a label: {label} is empty", todo=_MEND_COLUMNS))
         values = known[label].to_numpy()
         above = self.target.get("label_above")
         return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1

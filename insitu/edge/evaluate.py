@@ -107,7 +107,9 @@ def _keep_golden(folder: Path, model: Contestant, rows: pd.DataFrame, tolerance:
     """Keep request and answers for the smoke test; return how far an ONNX export deviates from them."""
     rows = rows[model.inputs]
     answers = model.predict(rows)
-    request = {"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}
+    request = {
+        "dataframe_split": json.loads(rows.to_json(orient="split", index=False, date_format="iso", double_precision=15))
+    }
     (folder / "golden.json").write_text(json.dumps({"request": request, "predictions": answers.tolist()}))
     export = folder / "output" / "model.onnx"
     if not export.is_file():

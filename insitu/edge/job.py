@@ -12,22 +12,20 @@ Started as `python -m insitu.edge.job JOB_FOLDER PARENT_PID`; the folder holds `
 from __future__ import annotations
 
 import json
-import os
 import resource
-import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
 from insitu import telemetry
+from insitu.attached import end_with
 from insitu.edge.command import train
 from insitu.errors import InsituError, TrainingFailed
-from insitu.files import replace_file
+from insitu.files import file_digests, replace_file
+
+EXAMPLES = ("input_example.json", "input_example.npz", "serving_input_example.json")
 
 
 def main(folder: Path, parent_pid: int) -> int:
@@ -54,11 +52,10 @@ def main(folder: Path, parent_pid: int) -> int:
 
 def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Train and evaluate; raise `InsituError`."""
-    started = time.monotonic()
     with open(folder / "log.txt", "wb", buffering=0) as log:
         progress(log, 0.05, "training")
         train(folder, spec, log)
-        trained = time.monotonic()
+        drop_examples(folder / "output" / "model")
         progress(log, 0.7, "evaluating on the holdout")
         # Imported here: pandas, scikit-learn and MLflow are not needed while the command runs.
         from insitu.edge.evaluate import evaluate
@@ -69,16 +66,21 @@ def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return result | {
         "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
-        "files": _file_digests(folder / "output" / "model"),
+        "files": file_digests(folder / "output" / "model"),
         # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).
         "peak_memory_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-        "seconds": {"train": round(trained - started, 2), "evaluate": round(time.monotonic() - trained, 2)},
     }
 
 
 def progress(log: IO[bytes], fraction: float, text: str) -> None:
     """Write one progress line; `insitu.training` reads them."""
     log.write(f"::progress {fraction:.2f} {text}\n".encode())
+
+
+def drop_examples(model: Path) -> None:
+    """Remove the rows that MLflow keeps beside a model when it is saved with an input example."""
+    for name in EXAMPLES:
+        (model / name).unlink(missing_ok=True)
 
 
 def _claimed_metrics(path: Path) -> dict[str, float]:
@@ -88,22 +90,6 @@ def _claimed_metrics(path: Path) -> dict[str, float]:
         return {str(k): float(v) for k, v in claimed.items() if isinstance(v, int | float)}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-def _file_digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def end_with(parent_pid: int) -> None:
-    """End this process group when the process that started it is gone, however it went."""
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(0.5)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -117,11 +117,10 @@ def difference(name: str, y: Vector, challenger: Vector, champion: Vector, confi
     resamples = (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(RESAMPLES))
     drawn = [new(weights) - old(weights) for weights in resamples]
     tail, whole = (1 - confidence) / 2, np.ones(n)
-    return {
-        "estimate": new(whole) - old(whole),
-        "low": float(np.quantile(drawn, tail)),
-        "high": float(np.quantile(drawn, 1 - tail)),
-    }
+    # A resample without one of the classes says nothing; where many are so, the interval does not either.
+    told = [value for value in drawn if np.isfinite(value)]
+    low, high = np.quantile(told, (tail, 1 - tail)) if len(told) >= 0.8 * RESAMPLES else (np.nan, np.nan)
+    return {"estimate": new(whole) - old(whole), "low": float(low), "high": float(high)}
 
 
 def curves(task: str, y: Vector, score: Vector) -> dict[str, Any]:

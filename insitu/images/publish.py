@@ -46,15 +46,18 @@ def publish_image(
     source: ImageRegistry,
     target: ImageRegistry,
     tags: Sequence[str],
-    on_progress: Callable[[Sent], None] = lambda _: None,
+    on_send: Callable[[Sent], None] = lambda _: None,
+    moving: Sequence[str] = ("latest",),
 ) -> Publication:
     """Copy the image to *target* and point *tags* at it; the first tag names the publication.
 
     Interrupted anywhere, it can be repeated: the tags move last, and only after the manifest was read
-    back. A repetition sends what is not there yet, so nothing when all is.
+    back. A repetition sends what is not there yet, so nothing when all is. *on_send* is told of each
+    object before it goes. Only the tags in *moving* are taken from another image.
 
     Raises:
-        PublishFailed: *source* lacks the image, or *target* refuses it or returns another one.
+        PublishFailed: *source* lacks the image, *target* refuses it or returns another one, or a tag
+            names another image already.
         BackendUnavailable: No answer.
     """
     descriptor, manifest = _found(source, digest)
@@ -62,18 +65,26 @@ def publish_image(
 
     def note(kind: str, one: Descriptor) -> None:
         sent.append(Sent(kind, target.name, one.size_bytes, one.digest.removeprefix("sha256:")))
-        on_progress(sent[-1])
+        on_send(sent[-1])
 
     if source.name != target.name and target.resolve(digest) is None:
         for kind, part in _parts(manifest):
             if not target.has_blob(part.digest):
-                _copy(part, source, target)
                 note(kind, part)
-        target.put_manifest(descriptor, manifest)
+                _copy(part, source, target)
         note("image manifest", descriptor)
+        target.put_manifest(descriptor, manifest)
     _found(target, digest)
     for tag in tags:
-        if (there := target.resolve(tag)) is None or there[0].digest != digest:
+        there = target.resolve(tag)
+        if there is not None and there[0].digest != digest and tag not in moving:
+            raise PublishFailed(
+                f"{target.reference(tag)} names another image already",
+                found=there[0].digest,
+                wanted=digest,
+                todo="whose image is it? Remove that tag, or publish to another registry",
+            )
+        if there is None or there[0].digest != digest:
             target.tag(tag, descriptor, manifest)
     return Publication(target.reference(tags[0] if tags else digest), digest, tuple(sent))
 

@@ -43,7 +43,6 @@ def _parameter(value: Any) -> int | float | str | bool:
 _ONE_LINE = "text, not empty and with no space around it"
 _HOST = r"(?!\d+(:|$))[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]"
 _PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
-_METADATA = "no user or password in it: sqlite:///FILE.db or http(s)://HOST:PORT"
 
 Text = Annotated[str, _form(r"\S(.*\S)?", _ONE_LINE)]
 Name = Annotated[str, _form("[a-z0-9][a-z0-9_-]*", "a file or folder name of a-z, 0-9, - and _")]
@@ -56,7 +55,7 @@ RegistryHost = Annotated[
 ]
 MlflowUri = Annotated[
     str,
-    _form(r"sqlite:///[^/].*|sqlite:////.+|https?://[^/@\s]+(/[^@\s]*)?", f"an MLflow address, {_METADATA}"),
+    _form(r"sqlite:///[^/].*|sqlite:////.+", "the address of a database in a file: sqlite:///FILE.db"),
     AfterValidator(_file_under_project),
 ]
 ProjectPath = Annotated[Path, Field(strict=False), AfterValidator(_under_project)]

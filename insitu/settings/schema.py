@@ -67,13 +67,23 @@ class MlflowModels(Strict):
     """A model registry that MLflow keeps."""
 
     kind: Literal["mlflow"] = Field(description="an MLflow model registry")
-    uri: MlflowUri = Field(description="sqlite:///FILE.db, relative to the project, or http(s)://HOST:PORT")
+    uri: MlflowUri = Field(description="sqlite:///FILE.db, relative to the project; model files lie beside it")
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the files of the registered versions are: beside the database."""
+        return Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
 
 
 class ProcessCompute(Strict):
     """Training in a process of this machine."""
 
     kind: Literal["process"] = Field(description="training runs as a process of this machine")
+    work: ProjectPath = Field(
+        default="var",
+        validate_default=True,
+        description="folder for jobs/ and scoring/: logs, models and rows that stay on site",
+    )
     reserve_memory_mb: int = Field(default=256, ge=0, description="MB of memory that a job must leave free")
     reserve_disk_mb: int = Field(default=256, ge=0, description="MB of disk that a job must leave free")
 
@@ -136,6 +146,9 @@ class TrainSettings(Strict):
     timeout_s: int = Field(default=3600, gt=0, description="seconds after which training is stopped")
     params: dict[str, Parameter] = Field(default={}, description="handed to the command as INSITU_PARAMS")
     requirements: list[Text] = Field(default=[], description="packages that the command and the model need")
+    relay_output: bool = Field(
+        default=True, description="show what the command prints in the Prefect run; tracebacks never are"
+    )
     max_log_bytes: int = Field(default=10_000_000, gt=0, description="bytes of output that are kept")
 
 

@@ -24,6 +24,7 @@ from insitu.adapters.local.blobs import FolderBlobs
 from insitu.adapters.local.jobs import ProcessJobs
 from insitu.batch import Batch
 from insitu.errors import BlobChanged, TrainingFailed
+from insitu.files import file_digests
 from insitu.ports import JobStatus, TrainingJobs
 
 TARGET = {"task": "classification", "label_column": "late", "label_above": 0.5}
@@ -104,6 +105,7 @@ class Place:
         shared = {"store": {"kind": "folder", "root": str(self.store.root)}, "target": TARGET}
         return {
             "model_folder": str(self.folder),
+            "code": file_digests(self.folder),
             "command": ["python", "train.py", what],
             "params": {"slope": 2.0},
             "max_log_bytes": 100_000,

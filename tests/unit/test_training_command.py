@@ -38,6 +38,7 @@ print(next(line for line in status.splitlines() if line.startswith("VmHWM")).spl
 def spec(folder: Path, command: list[str], **changes: Any) -> dict[str, Any]:
     return {
         "model_folder": str(folder),
+        "code": {},
         "command": command,
         "params": {"C": 1.0},
         "max_log_bytes": 100_000,

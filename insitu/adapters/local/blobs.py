@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from insitu.batch import Blob
-from insitu.errors import BlobChanged, BlobExists, BlobNotFound, UsageError
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError, UsageError
 from insitu.files import staged, write_through
 
 _CHUNK_BYTES = 1 << 20
@@ -34,10 +34,13 @@ class FolderBlobs:
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """Yield the blobs under *prefix*, in name order."""
+        return map(self.stat, self.names(prefix))
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names under *prefix*, in name order."""
         files = (path for path in self.root.rglob("*") if path.is_file())
         names = (path.relative_to(self.root).as_posix() for path in files)
-        for name in sorted(n for n in names if n.startswith(prefix) and not _is_hidden(n)):
-            yield self.stat(name)
+        yield from sorted(n for n in names if n.startswith(prefix) and not _is_hidden(n))
 
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
@@ -92,6 +95,8 @@ class FolderBlobs:
             file = open(self._path(name), "rb")  # noqa: SIM115 - closed below; only opening it may find nothing
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
             raise BlobNotFound(f"there is no blob {name} in {self.root}") from exc
+        except PermissionError as exc:
+            raise InsituError(f"blob {name} in {self.root} may not be read", todo="give this user the right") from exc
         with file:
             yield file.fileno()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +34,18 @@ class LocalCompute:
             Check(
                 "cores", cores >= need.cores, str(cores), str(need.cores), "use a larger machine, or lower needs.cores"
             ),
+            _image_platform(),
             _amount("memory", _available_memory_bytes(), need.memory_bytes + self.reserve_memory_bytes),
             _amount("disk", free, need.disk_bytes + self.reserve_disk_bytes, f" free at {self.work}"),
         ]
+
+
+def _image_platform() -> Check:
+    """Images hold this machine's interpreter and libraries, so it must be what images are made of."""
+    libc, _ = platform.libc_ver()
+    found = f"{platform.system()} with {libc or 'another C library'}"
+    todo = "run on Linux with glibc, e.g. Debian, Ubuntu or Red Hat"
+    return Check("image platform", found == "Linux with glibc", found, "Linux with glibc", todo)
 
 
 def _amount(name: str, found_bytes: int, wanted_bytes: int, where: str = "") -> Check:
@@ -58,6 +68,8 @@ def _available_memory_bytes() -> int:
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        counted = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no control group, or "max"
         return available
-    return min(available, limit - used)
+    # Cached files count as used and are given back at need.
+    return min(available, limit - used + int(counted.get("inactive_file", 0)))

@@ -36,8 +36,8 @@ class ProcessJobs:
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> str:
         """Start the job, or find the finished one; raise `StorageFull`."""
-        folder = self.output(key)
-        if key in self._children or (folder / "result.json").is_file():
+        folder, child = self.output(key), self._children.get(key)
+        if (child and child.poll() is None) or (folder / "result.json").is_file():
             return key
         with naming_full_disks(folder):
             shutil.rmtree(folder, ignore_errors=True)

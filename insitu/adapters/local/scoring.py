@@ -31,7 +31,9 @@ _POLL_S = 0.02
 _STOP_S = 15
 _NO_NETWORK = ("--user", "--map-root-user", "--net", "--")
 # The last line of a traceback, or the server's own line.
-_CLASS = re.compile(r"(?:^|cannot be loaded: )((?:\w+\.)*[A-Z]\w+)(?=:|$)", re.MULTILINE)
+_CLASS = re.compile(
+    r"(?:^|cannot be loaded: )((?:\w+\.)*[A-Z]\w*(?:Error|Exception|Warning|Exit))(?=:|$)", re.MULTILINE
+)
 _ROOTED = ("PYTHONHOME", "PYTHONPATH", "PATH", "INSITU_MODEL")
 
 

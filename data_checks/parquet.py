@@ -165,7 +165,7 @@ def _unreadable(blob: Blob, found: str, wanted: str) -> DataError:
         f"blob {blob.name} is not readable Parquet",
         found=found,
         wanted=wanted,
-        todo="write the blob again, or take it out of the batch",
+        next_action="write the blob again, or take it out of the batch",
     )
 
 
@@ -186,7 +186,7 @@ def _require_same(first: Blob, wanted: pa.Schema, blob: Blob, found: pa.Schema) 
         f"blob {blob.name} has other columns than {first.name}",
         found="; ".join(differences),
         wanted="the same columns, types and order in every blob of a batch",
-        todo="write the blob again with the columns of the others, or take it out of the batch",
+        next_action="write the blob again with the columns of the others, or take it out of the batch",
     )
 
 

@@ -48,7 +48,7 @@ def scan(
                 f"row group {part.index} of blob {part.blob.name} holds values that cannot be measured",
                 found=type(exc).__name__,
                 wanted="values within the range of their column's type",
-                todo="write the blob again, or take it out of the batch",
+                next_action="write the blob again, or take it out of the batch",
             ) from None  # Polars quotes values
 
     whole: Partial = {}

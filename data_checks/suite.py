@@ -40,7 +40,7 @@ def load_suite(path: Path) -> Suite:
         raise SettingsError(
             f"{path} is not an expectation suite",
             wanted='{"name": ..., "expectations": [{"type": ..., "kwargs": {...}}, ...]}',
-            todo="write it with Great Expectations 1.x: json.dumps(suite.to_json_dict())",
+            next_action="write it with Great Expectations 1.x: json.dumps(suite.to_json_dict())",
         )
     return Suite(content["name"], tuple(content["expectations"]), path)
 

@@ -25,5 +25,6 @@ def end_with(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     end_with(int(sys.argv[1]))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command is in this group and gets it too
+    # The command is in this group and gets it too; a handler, for SIG_IGN would be inherited by the command.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     sys.exit(subprocess.call(sys.argv[2:]))

@@ -38,7 +38,7 @@ class InsituError(Exception):
         what: What failed, naming the object.
         found: What was there instead.
         wanted: What would have been right.
-        todo: The next action, as a sentence or a command.
+        next_action: The next action, as a sentence or a command.
     """
 
     code: ClassVar[str] = "E-RUN"
@@ -50,22 +50,22 @@ class InsituError(Exception):
         *,
         found: str | None = None,
         wanted: str | None = None,
-        todo: str | None = None,
+        next_action: str | None = None,
     ) -> None:
-        self.what, self.found, self.wanted, self.todo = what, found, wanted, todo
+        self.what, self.found, self.wanted, self.next_action = what, found, wanted, next_action
         super().__init__(self.render())
 
     def render(self) -> str:
         """Return the message as people see it: one headline, then what is known."""
         lines = [f"{self.code} {self.what}"]
-        for label, text in (("found", self.found), ("wanted", self.wanted), ("next", self.todo)):
+        for label, text in (("found", self.found), ("wanted", self.wanted), ("next", self.next_action)):
             if text:
                 lines.append(f"  {label + ':':<8}{text}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, str | None]:
         """Return the error as JSON values, for a record or for another process."""
-        parts = {"what": self.what, "found": self.found, "wanted": self.wanted, "todo": self.todo}
+        parts = {"what": self.what, "found": self.found, "wanted": self.wanted, "next_action": self.next_action}
         return {"type": type(self).__name__, "code": self.code, **parts}
 
     @staticmethod
@@ -73,7 +73,7 @@ class InsituError(Exception):
         """Return the error that `to_json` described, of its own class."""
         named = globals().get(str(value["type"]))
         kind = named if isinstance(named, type) and issubclass(named, InsituError) else InsituError
-        parts = {key: value.get(key) for key in ("found", "wanted", "todo")}
+        parts = {key: value.get(key) for key in ("found", "wanted", "next_action")}
         error: InsituError = kind(str(value["what"]), **parts)
         return error
 
@@ -231,11 +231,13 @@ def naming_full_disks(where: object) -> Iterator[None]:
     except OSError as exc:
         if exc.errno in (EACCES, EPERM, EROFS):
             raise InsituError(
-                f"{where} cannot be written", found=exc.strerror, todo="give this user the right, or name another place"
+                f"{where} cannot be written",
+                found=exc.strerror,
+                next_action="give this user the right, or name another place",
             ) from exc
         if exc.errno not in (ENOSPC, EDQUOT):
             raise
         raise StorageFull(
             f"no space left while writing {where}",
-            todo="free some space (see `df -h`), then start the run again: it goes on where it stopped",
+            next_action="free some space (see `df -h`), then start the run again: it goes on where it stopped",
         ) from exc

@@ -100,7 +100,7 @@ def _require_judgeable(evidence: Evidence, gate: GateSettings) -> None:
             "the holdout is too small to judge a model",
             found=f"{evidence.rows} rows with a known label",
             wanted=f"at least {gate.min_rows} (gate.min_rows)",
-            todo="raise data.holdout_blobs, or wait for more data",
+            next_action="raise data.holdout_blobs, or wait for more data",
         )
     for role, metrics in (("challenger", evidence.challenger), ("champion", evidence.champion)):
         for name in gate.metrics if metrics is not None else ():
@@ -116,5 +116,5 @@ def _require_sane(role: str, name: str, value: float) -> None:
             f"the {role}'s {name} cannot be judged",
             found=f"{value}",
             wanted=f"a finite number from {low:g} to {high:g}",
-            todo="look at the holdout's labels and the model's answers: are both classes there, are answers finite?",
+            next_action="look at the holdout: are both classes there, are the answers finite?",
         )

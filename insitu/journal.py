@@ -25,7 +25,7 @@ def read_json(state: BlobStore, name: str) -> Any:
         raise StateDamaged(
             f"{name} in the site's state is damaged",
             found="not JSON",
-            todo="remove that file: a step without its file is looked up or done again",
+            next_action="remove that file: a step without its file is looked up or done again",
         ) from exc
 
 

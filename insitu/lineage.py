@@ -27,7 +27,8 @@ def significant(value: Any, digits: int = 4) -> Any:
     Metrics leave the site; eight full-precision floats could hold a row.
     """
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+        rounded = float(f"{value:.{digits}g}")  # the largest floats are rounded up to infinity
+        return rounded if math.isfinite(rounded) else None
     if isinstance(value, Mapping):
         return {key: significant(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -54,7 +55,10 @@ def close(run: Run, state: str, error: BaseException | None = None) -> dict[str,
     if isinstance(error, DataError):
         state = "ValidationFailed"
     elif error is not None and not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled from the UI
-        state, error = "Stopped", InsituError("the run was stopped", todo="start it again: it goes on where it was")
+        state, error = (
+            "Stopped",
+            InsituError("the run was stopped", next_action="start it again: it goes on where it was"),
+        )
     record = summarise(run, state, error)
     run.journal.keep("record", record)
     return record
@@ -135,7 +139,7 @@ class Records:
         """
         records = self.of_model(model)
         made = {r["model_version"]["version"]: r for r in records if r["state"] == "Completed"}
-        champions = [record for record in made.values() if record["publication"]["champion"]]
+        champions = [record for record in made.values() if record["publication"].get("champion")]
         if version == "latest" and champions:
             return champions[-1]
         if found := made.get(version.removeprefix("v")):
@@ -144,7 +148,7 @@ class Records:
         if runs:
             return runs[-1]
         raise UsageError(
-            f"{model} has no published version or run {version}",
+            f"{model} has no published version {version}, and no run of that key",
             found=f"versions {', '.join(made)}" if made else "none yet",
-            todo=f"see `insitu history {model}`",
+            next_action=f"see `insitu history {model}`",
         )

@@ -56,7 +56,7 @@ class Check:
     ok: bool
     found: str
     wanted: str
-    todo: str = ""
+    next_action: str = ""
 
 
 @dataclass(frozen=True)

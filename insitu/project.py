@@ -16,5 +16,5 @@ def find_project(start: Path, *, named: bool = False) -> Path:
     raise UsageError(
         f"{start} is not {'' if named else 'inside '}an insitu project",
         wanted="a folder with models/ and deployments/sites/",
-        todo="go there, or name it with --project or INSITU_PROJECT",
+        next_action="go there, or name it with --project or INSITU_PROJECT",
     )

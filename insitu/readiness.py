@@ -49,8 +49,8 @@ def check_command(command: Sequence[str], folder: Path) -> Check:
     """Return whether the program of the training command is there; `python` always is: this one."""
     program = command[0]
     found = program == "python" or shutil.which(program) or (folder / program).is_file()
-    todo = "mend train.command in model.toml"
-    return Check("training command", bool(found), program if found else "no such program", program, todo)
+    next_action = "mend train.command in model.toml"
+    return Check("training command", bool(found), program if found else "no such program", program, next_action)
 
 
 def require_ready(checks: Sequence[Check]) -> None:
@@ -61,12 +61,12 @@ def require_ready(checks: Sequence[Check]) -> None:
             f"the compute is not ready: {', '.join(check.name for check in failed)}",
             found="; ".join(f"{check.name}: {check.found}" for check in failed),
             wanted="; ".join(f"{check.name}: {check.wanted}" for check in failed),
-            todo="; ".join(dict.fromkeys(check.todo for check in failed)),
+            next_action="; ".join(dict.fromkeys(check.next_action for check in failed)),
         )
 
 
 def _check_requirement(text: str) -> Check:
-    todo = f"install it where the training runs: .venv/bin/uv pip install '{text}'"
+    next_action = f"install it where the training runs: .venv/bin/uv pip install '{text}'"
     try:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate():
@@ -81,7 +81,11 @@ def _check_requirement(text: str) -> Check:
             "mend train.requirements",
         )
     except PackageNotFoundError:
-        return Check(f"requirement {requirement.name}", False, "not installed", text, todo)
+        return Check(f"requirement {requirement.name}", False, "not installed", text, next_action)
     return Check(
-        f"requirement {requirement.name}", requirement.specifier.contains(found, prereleases=True), found, text, todo
+        f"requirement {requirement.name}",
+        requirement.specifier.contains(found, prereleases=True),
+        found,
+        text,
+        next_action,
     )

@@ -145,7 +145,7 @@ def _read_manifest(path: Path, container: str) -> Batch:
         raise UsageError(
             f"{path} is not a batch manifest",
             wanted='{"container": ..., "blobs": [{"name", "etag", "size_bytes", "last_modified"}, ...]}',
-            todo="take batch.manifest from `insitu show MODEL VERSION --json`, or let insitu pin the current blobs",
+            next_action="take batch.manifest from `insitu show MODEL VERSION --json`",
         ) from exc
     if content.get("fingerprint", batch.fingerprint) != batch.fingerprint:
         raise UsageError(f"{path} was changed: its blobs are not those of its fingerprint")
@@ -163,7 +163,7 @@ def _require_complete(batch: Batch, data: DataSettings, place: str) -> None:
         raise DataError(
             f"there are no blobs {data.blobs} in container {data.container}",
             found=f"nothing that fits in {place}",
-            todo="put data in place (the example's: `insitu demo prepare`), or mend data.blobs in model.toml",
+            next_action="put data in place (the example's: `insitu demo prepare`), or mend data.blobs in model.toml",
         )
     if len(batch.blobs) <= data.holdout_blobs:
         raise DataError(
@@ -182,7 +182,7 @@ def _require_no_gap(batch: Batch, key: str) -> None:
             f"the batch in container {batch.container} has a gap: no blob for {key} {', '.join(map(str, missing))}",
             found=f"{key} {found[0]} to {found[-1]}, {len(found)} blobs",
             wanted=f"one blob for each {key} in between (data.contiguous in model.toml)",
-            todo="put the missing blob in place, then start the run again",
+            next_action="put the missing blob in place, then start the run again",
         )
 
 

@@ -44,7 +44,7 @@ def _golden(job: Path) -> Any:
         return json.loads((job / "golden.json").read_text())["request"]
     except FileNotFoundError as exc:
         raise UsageError(
-            f"the example request of this version is gone ({job})", todo="send your own with --file"
+            f"the example request of this version is gone ({job})", next_action="send your own with --file"
         ) from exc
 
 

@@ -69,7 +69,7 @@ def run_services(project: Path, mlflow_uri: str, say: Callable[[str], None]) -> 
         say("start a run there, or in another terminal: insitu retrain flights   (Ctrl-C ends all)")
         while all(process.poll() is None for process in running):
             time.sleep(0.5)
-    raise BackendUnavailable("a service ended by itself", todo=f"see the logs in {logs}")
+    raise BackendUnavailable("a service ended by itself", next_action=f"see the logs in {logs}")
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while not _answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise BackendUnavailable("the Prefect server does not start", todo=f"see its log: {log}")
+            raise BackendUnavailable("the Prefect server does not start", next_action=f"see its log: {log}")
         time.sleep(0.3)
 
 

@@ -139,7 +139,7 @@ def is_kept(run: Run, trained: Trained) -> bool:
     raise TrainingFailed(
         "the files of the trained and registered model are gone",
         found=f"no model in {job}",
-        todo="restore the folder from a backup, or change a [train.params] value: that makes it a new run",
+        next_action="restore the folder from a backup, or change a [train.params] value: that makes it a new run",
     )
 
 
@@ -179,6 +179,6 @@ def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, deadline: float) -> 
             raise TrainingFailed(
                 f"the edge job {job_id} did not end in time and was stopped",
                 wanted="an end within train.timeout_s of model.toml",
-                todo="raise train.timeout_s, or give the job less to do",
+                next_action="raise train.timeout_s, or give the job less to do",
             )
         time.sleep(_POLL_S)

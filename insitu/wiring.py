@@ -74,7 +74,7 @@ class Site:
             except BlockingIOError as exc:
                 raise RunUnderWay(
                     f"another run of {model} is under way at this site",
-                    todo="wait for it, then start again: a batch that is done is not done twice",
+                    next_action="wait for it, then start again: a batch that is done is not done twice",
                 ) from exc
             yield
 

@@ -57,9 +57,11 @@ def verb(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 def _shield(name: str, exc: Exception, args: tuple[Any, ...]) -> InsituError:
     run = next((arg for arg in args if isinstance(arg, Run)), None)
-    todo = None
+    next_action = None
     if run:
         with suppress(Exception):  # a full disk must not bring the foreign error back
             run.journal.keep("traceback", traceback.format_exception(exc))
-        todo = f"the traceback is in the site's state: {run.journal.name('traceback')}"
-    return InsituError(f"{name} broke with an error that insitu does not know", found=type(exc).__name__, todo=todo)
+        next_action = f"the traceback is in the site's state: {run.journal.name('traceback')}"
+    return InsituError(
+        f"{name} broke with an error that insitu does not know", found=type(exc).__name__, next_action=next_action
+    )

@@ -35,7 +35,7 @@ def validate_batch(run: Run) -> dict[str, Any]:
         raise DataError(
             f"the batch fails {report['failed']} of {report['expectations']} expectations of suite {report['suite']}",
             found="; ".join(map(_describe, report["failures"])),
-            todo=f"mend the data or the suite; the full report is in the site's state: {run.journal.name('report')}",
+            next_action=f"mend data or suite; the full report is in the site's state: {run.journal.name('report')}",
         )
     return report
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from insitu.edge.data import DATA_ERROR
-from insitu.errors import InsituError, StorageFull, TrainingFailed
+from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_full_disks
 
 _TAIL_BYTES = 32_768
 _CHUNK_BYTES = 65_536
@@ -38,10 +38,12 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    with naming_full_disks(folder):
+        code_folder = stage_code(Path(spec["model_folder"]), spec["code"], folder / "code")
     try:
         child = subprocess.Popen(
             command,
-            cwd=stage_code(Path(spec["model_folder"]), spec["code"], folder / "code"),
+            cwd=code_folder,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -60,7 +62,7 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         raise TrainingFailed(
             "the training command left no model",
             wanted="a folder model/ in MLflow format inside INSITU_OUTPUT",
-            todo='end the script with mlflow.<flavour>.save_model(model, batch.output / "model", ...)',
+            next_action='end the script with mlflow.<flavour>.save_model(model, batch.output / "model", ...)',
         )
 
 
@@ -70,10 +72,11 @@ def stage_code(source: Path, files: Mapping[str, str], target: Path) -> Path:
     for name, digest in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = (source / name).read_bytes() if (source / name).is_file() else b""
-        if sha256(content).hexdigest() != digest:
+        content = (source / name).read_bytes() if (source / name).is_file() else None
+        if content is None or sha256(content).hexdigest() != digest:
             raise TrainingFailed(
-                f"{name} in {source} was changed after the run had started", todo="start again: that is a new run"
+                f"{name} in {source} was changed after the run had started",
+                next_action="start again: that is a new run",
             )
         path.write_bytes(content)
         path.chmod((source / name).stat().st_mode)
@@ -103,17 +106,19 @@ def data_error(folder: Path) -> InsituError | None:
 
 def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:
     """Return the error without the command's own words: they may quote a row."""
-    todo = f"its output is in {log}"
+    next_action = f"its output is in {log}"
     if os.strerror(ENOSPC).encode() in tail:
-        return StorageFull("no space left while the training command was writing", todo=f"free some space; {todo}")
+        return StorageFull(
+            "no space left while the training command was writing", next_action=f"free some space; {next_action}"
+        )
     if code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-        return TrainingFailed(f"the training command was ended by {name}{hint}", todo=todo)
+        return TrainingFailed(f"the training command was ended by {name}{hint}", next_action=next_action)
     classes = _EXCEPTION.findall(tail)
     return TrainingFailed(
         f"the training command exited with code {code}",
         found=classes[-1].decode() if classes else None,
         wanted="exit code 0",
-        todo=todo,
+        next_action=next_action,
     )

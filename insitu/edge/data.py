@@ -69,6 +69,8 @@ class EdgeBatch:
         """Yield the rows in blob order; raise `BlobChanged`, `DataError` for an unreadable blob."""
         for blob in self.batch.blobs:
             with self._open(blob) as file:
+                if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+                    raise DataError(f"blob {blob.name} has no column {', '.join(missing)}", next_action=_MEND_COLUMNS)
                 yield from file.iter_batches(columns=None if columns is None else list(columns))
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -87,7 +89,7 @@ class EdgeBatch:
         try:
             yield pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
         except (pa.ArrowException, OSError) as exc:
-            error = DataError(f"blob {blob.name} cannot be read as Parquet", todo="upload it again")
+            error = DataError(f"blob {blob.name} cannot be read as Parquet", next_action="upload it again")
             raise self._left(error) from exc
         except InsituError as error:
             self._left(error)
@@ -107,12 +109,10 @@ class EdgeBatch:
         import pyarrow.compute as pc
 
         label = str(self.target["label_column"])
-        if missing := sorted({*columns, label} - set(self.schema().names)):
-            raise self._left(DataError(f"the batch has no column {', '.join(missing)}", todo=_MEND_COLUMNS))
         table = self.table([*dict.fromkeys([*columns, label])])
         known = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
         if not known.num_rows:
-            raise self._left(DataError(f"no row of the batch has a label: {label} is empty", todo=_MEND_COLUMNS))
+            raise self._left(DataError(f"no row of the batch has a label: {label} is empty", next_action=_MEND_COLUMNS))
         values = known[label].to_numpy()
         above = self.target.get("label_above")
         return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1
@@ -156,7 +156,7 @@ def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
     if "INSITU_BATCH" not in environ:
         raise UsageError(
             "INSITU_BATCH is not set: this script runs as part of an edge job",
-            todo="start it with `insitu retrain MODEL`",
+            next_action="start it with `insitu retrain MODEL`",
         )
     manifest = json.loads(Path(environ["INSITU_BATCH"]).read_text())
     return EdgeBatch(

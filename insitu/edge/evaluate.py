@@ -74,7 +74,7 @@ class Contestant:
         if signature is None or signature.inputs is None or not signature.inputs.has_input_names():
             raise TrainingFailed(
                 f"the {role} has no signature with column names",
-                todo="save it with signature=infer_signature(X, y) where X is a data frame",
+                next_action="save it with signature=infer_signature(X, y) where X is a data frame",
             )
         return cls(role, model, [str(name) for name in signature.inputs.input_names()])
 

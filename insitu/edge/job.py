@@ -43,7 +43,7 @@ def main(folder: Path, parent_pid: int) -> int:
             # The message of a foreign exception may quote a row: it stays in the log on site, its class goes out.
             with open(folder / "log.txt", "a") as log:
                 traceback.print_exc(file=log)
-            told["todo"] = failure.todo or f"the traceback is in {folder / 'log.txt'}"
+            told["next_action"] = failure.next_action or f"the traceback is in {folder / 'log.txt'}"
         replace_file(folder / "failure.json", json.dumps(told).encode())
         return 1
     replace_file(folder / "result.json", json.dumps(result).encode())

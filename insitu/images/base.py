@@ -107,7 +107,7 @@ def _libraries() -> tuple[Libraries, tuple[Path, ...]]:
         raise ImageFailed(
             "cannot tell which loader this Python uses",
             wanted="a dynamically linked CPython on Linux",
-            todo="run insitu with a distribution's, pyenv's or uv's CPython",
+            next_action="run insitu with a distribution's, pyenv's or uv's CPython",
         )
     files = dict(always_wanted(needed.files.values())) | needed.files
     libraries = Libraries(files, needed.missing, needed.loader)

@@ -67,7 +67,7 @@ def check(wanted: Descriptor, digest: str, size_bytes: int) -> None:
             f"{wanted.digest} is not what was read",
             found=f"{size_bytes} bytes with {digest}",
             wanted=f"{wanted.size_bytes} bytes with {wanted.digest}",
-            todo="something changed the bytes on the way or on disk: remove that copy and run again",
+            next_action="something changed the bytes on the way or on disk: remove that copy and run again",
         )
 
 

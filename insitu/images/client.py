@@ -101,7 +101,7 @@ class RegistryImages:
         raise BackendUnavailable(
             f"{self.name} forgot an upload {_ATTEMPTS} times",
             found=str(lost),
-            todo="run again: what is there already is not sent again",
+            next_action="run again: what is there already is not sent again",
         ) from lost
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
@@ -187,7 +187,7 @@ class RegistryImages:
                 f"{self.name} has other bytes than were sent or asked for",
                 found=theirs,
                 wanted=ours,
-                todo="look for a proxy that rewrites content; no tag was moved",
+                next_action="look for a proxy that rewrites content; no tag was moved",
             )
 
     def _ask(self, method: str, path: str, known: tuple[int, ...], **options: Any) -> BaseHTTPResponse:
@@ -219,7 +219,7 @@ class RegistryImages:
         return BackendUnavailable(
             f"no answer from the registry {self.host} about {self.repository}",
             found=type(exc).__name__,
-            todo="see that the registry runs and can be reached from here, then run again",
+            next_action="see that the registry runs and can be reached from here, then run again",
         )
 
     def _refused(self, method: str, answer: BaseHTTPResponse) -> PublishFailed | BackendUnavailable:
@@ -229,7 +229,7 @@ class RegistryImages:
         return kind(
             f"the registry {self.host} refuses {method} for {self.repository}",
             found=f"{status} {code[1].decode() if code else answer.reason or ''}".strip(),
-            todo=_TODO.get(status, "look into the registry's log; what was sent stays there"),
+            next_action=_TODO.get(status, "look into the registry's log; what was sent stays there"),
         )
 
 

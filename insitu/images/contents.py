@@ -79,7 +79,7 @@ def _read(model_folder: Path) -> dict[str, Any]:
             f"{model_folder.name} is not a model of MLflow's format",
             found=type(exc).__name__,
             wanted="a folder with a file MLmodel",
-            todo="save the model with mlflow.<flavor>.save_model",
+            next_action="save the model with mlflow.<flavor>.save_model",
         ) from exc
     return dict(found or {})
 
@@ -95,6 +95,6 @@ def _columns(mlmodel: dict[str, Any]) -> list[dict[str, Any]]:
             "the model's signature has no named columns that the scoring server can check",
             found="; ".join(f"{c['name']}: {c['type']}" for c in columns) or "no signature",
             wanted=f"columns of the types {', '.join(sorted(TYPES))}",
-            todo="pass signature=infer_signature(frame, predictions) to save_model",
+            next_action="pass signature=infer_signature(frame, predictions) to save_model",
         )
     return columns

@@ -95,7 +95,7 @@ class Installed:
             if not path.is_file():
                 raise ImageFailed(
                     f"{self.name} {self.distribution.version} is damaged: {name} is gone",
-                    todo=f"install {self.name} again",
+                    next_action=f"install {self.name} again",
                 )
             yield Entry(f"{SITE_PACKAGES}/{name}", path, 0o755 if os.access(path, os.X_OK) else 0o644)
         record = "".join(f"{','.join(map(_quoted, row))}\n" for row in self.rows)
@@ -154,16 +154,16 @@ def closure(requirements: Sequence[str]) -> tuple[Installed, ...]:
     """
     found: dict[str, Installed] = {}
     followed: set[tuple[str, str]] = set()
-    todo = [(one, "the model") for one in map(_parsed, requirements) if _applies(one, "")]
-    while todo:
-        wanted, by = todo.pop()
+    next_action = [(one, "the model") for one in map(_parsed, requirements) if _applies(one, "")]
+    while next_action:
+        wanted, by = next_action.pop()
         name = canonicalize_name(wanted.name)
         one = found.get(name) or _installed(wanted, by)
         _check(one, wanted, by)
         found[name] = one
         for extra in {"", *wanted.extras} - {e for n, e in followed if n == name}:
             followed.add((name, extra))
-            todo += [(r, name) for r in _requires(one.distribution, extra)]
+            next_action += [(r, name) for r in _requires(one.distribution, extra)]
     return tuple(found[name] for name in sorted(found))
 
 
@@ -190,7 +190,7 @@ def _installed(wanted: Requirement, by: str) -> Installed:
         raise ImageFailed(
             f"{wanted.name} is not installed, but {by} wants it in the image",
             wanted=str(wanted),
-            todo=f"install {wanted} where insitu runs",
+            next_action=f"install {wanted} where insitu runs",
         ) from exc
 
 
@@ -201,11 +201,11 @@ def _check(one: Installed, wanted: Requirement, by: str) -> None:
             f"{one.name} {version} is installed, but {by} wants another version in the image",
             found=version,
             wanted=str(wanted.specifier),
-            todo=f"install {wanted} where insitu runs",
+            next_action=f"install {wanted} where insitu runs",
         )
     origin = json.loads(one.distribution.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         raise ImageFailed(
             f"{one.name} is installed in editable mode, so its files are not in site-packages",
-            todo=f"install {one.name} from a wheel",
+            next_action=f"install {one.name} from a wheel",
         )

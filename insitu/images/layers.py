@@ -209,7 +209,7 @@ def folder_entries(folder: Path, name: str) -> Iterator[Entry]:
             raise ImageFailed(
                 f"{path.relative_to(folder)} is a symbolic link",
                 wanted="regular files only",
-                todo="copy the file into the model folder",
+                next_action="copy the file into the model folder",
             )
         if path.is_file():
             yield Entry(f"{name}/{path.relative_to(folder).as_posix()}", path)

@@ -48,7 +48,7 @@ def _ldd(binaries: Sequence[Path]) -> str:
         command = ["ldd", *map(str, binaries)]
         done = subprocess.run(command, capture_output=True, env={"LC_ALL": "C"}, check=False)
     except FileNotFoundError as exc:
-        raise ImageFailed("cannot find ldd", todo="install it: on Debian it is in libc-bin") from exc
+        raise ImageFailed("cannot find ldd", next_action="install it: on Debian it is in libc-bin") from exc
     return done.stdout.decode(errors="surrogateescape")
 
 

@@ -82,7 +82,7 @@ def publish_image(
                 f"{target.reference(tag)} names another image already",
                 found=there[0].digest,
                 wanted=digest,
-                todo="whose image is it? Remove that tag, or publish to another registry",
+                next_action="whose image is it? Remove that tag, or publish to another registry",
             )
         if there is None or there[0].digest != digest:
             target.tag(tag, descriptor, manifest)
@@ -92,7 +92,7 @@ def publish_image(
 def _found(images: ImageRegistry, digest: str) -> tuple[Descriptor, bytes]:
     found = images.resolve(digest)
     if found is None:
-        raise PublishFailed(f"{images.name} does not have the image", wanted=digest, todo="run again")
+        raise PublishFailed(f"{images.name} does not have the image", wanted=digest, next_action="run again")
     return found
 
 

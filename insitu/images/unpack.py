@@ -38,7 +38,7 @@ def unpack_image(images: ImageRegistry, digest: str, work: Path) -> Path:
     """
     found = images.resolve(digest)
     if found is None:
-        raise ImageFailed(f"{images.name} has no image {digest}", todo="publish it there first")
+        raise ImageFailed(f"{images.name} has no image {digest}", next_action="publish it there first")
     _, layers = parts_of(found[1])
     target = work / "images" / digest.replace(":", "-")
     with naming_full_disks(work):
@@ -132,7 +132,7 @@ def _check_link(member: tarfile.TarInfo) -> None:
 
 
 def _unsafe(name: str, why: str) -> ImageFailed:
-    return ImageFailed(f"the image holds {name[:200]!r}, which {why}", todo="do not run this image")
+    return ImageFailed(f"the image holds {name[:200]!r}, which {why}", next_action="do not run this image")
 
 
 def _link(folder: Path, target: Path) -> None:

@@ -67,6 +67,13 @@ def test_a_prefix_selects_by_the_beginning_of_the_name(store: BlobStore) -> None
     assert names(store, "nothing") == []
 
 
+def test_names_are_those_of_the_listing(store: BlobStore) -> None:
+    for name in ("month=1/a", "month=10/a", "Z", "ä"):
+        store.create(name, b"x")
+    for prefix in ("", "month=1", "month=1/", "nothing"):
+        assert list(store.names(prefix)) == names(store, prefix)
+
+
 def test_listing_and_stat_tell_the_same(store: BlobStore, opened: Open) -> None:
     made = store.create("a/b", b"12345")
     (listed,) = opened().list()

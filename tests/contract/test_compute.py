@@ -53,7 +53,7 @@ def test_what_is_too_much_is_told_with_what_was_found_wanted_and_next(compute: C
     assert [check.name for check in failed] == [name]
     assert any(digit.isdigit() for digit in failed[0].found)
     assert any(digit.isdigit() for digit in failed[0].wanted)
-    assert failed[0].todo
+    assert failed[0].next_action
     with pytest.raises(NotReady, match=name):
         require_ready(failed)
 

@@ -23,7 +23,7 @@ import pytest
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.adapters.local.jobs import ProcessJobs
 from insitu.batch import Batch
-from insitu.errors import BlobChanged, TrainingFailed
+from insitu.errors import BlobChanged, DataError, TrainingFailed
 from insitu.files import file_digests
 from insitu.ports import JobStatus, TrainingJobs
 
@@ -60,10 +60,10 @@ from pathlib import Path
 
 from insitu.edge.data import open_batch
 
-what, here = sys.argv[1], Path(__file__).parent
-with open(here / "starts.txt", "a") as file:
+what, here, batch = sys.argv[1], Path(__file__).parent, open_batch()
+notes = Path(batch.params["notes"])
+with open(notes / "starts.txt", "a") as file:
     file.write("x")
-batch = open_batch()
 X, y = batch.examples(["x"])
 print(f"training on {len(X)} rows", flush=True)
 if what == "fail":
@@ -72,7 +72,7 @@ if what == "hang":
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     stubborn += "print('stubborn', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", stubborn]) as child:
-        (here / "pids.json").write_text(json.dumps([os.getppid(), os.getpid(), child.pid]))
+        (notes / "pids.json").write_text(json.dumps([os.getppid(), os.getpid(), child.pid]))
         time.sleep(600)
 folder = batch.output / "model"
 (folder / "code").mkdir(parents=True)
@@ -93,11 +93,12 @@ ADAPTERS: dict[str, Callable[[Path], TrainingJobs]] = {"local": local}
 
 @dataclass(frozen=True)
 class Place:
-    """Jobs, how another process opens them, the folder of the model, and the blobs that it learns from."""
+    """Jobs, how another process opens them, the model's folder, what its script notes, and what it learns from."""
 
     jobs: TrainingJobs
     opened: Callable[[], TrainingJobs]
     folder: Path
+    notes: Path
     store: FolderBlobs
 
     def spec(self, what: str = "train", **changes: Any) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Place:
             "model_folder": str(self.folder),
             "code": file_digests(self.folder),
             "command": ["python", "train.py", what],
-            "params": {"slope": 2.0},
+            "params": {"slope": 2.0, "notes": str(self.notes)},
             "max_log_bytes": 100_000,
             "train": Batch.of("c", blobs[:-1]).to_json() | shared,
             "holdout": Batch.of("c", blobs[-1:]).to_json() | shared,
@@ -124,7 +125,7 @@ class Place:
         return self.jobs.status(job_id)
 
     def starts(self) -> int:
-        path = self.folder / "starts.txt"
+        path = self.notes / "starts.txt"
         return len(path.read_text()) if path.exists() else 0
 
 
@@ -139,7 +140,9 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 30) -> Any:
 
 def make_place(adapter: Callable[[Path], TrainingJobs], root: Path) -> Place:
     folder, store, random = root / "model", FolderBlobs(root / "blobs"), np.random.default_rng(5)
-    folder.mkdir()
+    notes = root / "notes"
+    for new in (folder, notes):
+        new.mkdir()
     for name, text in (("train.py", TRAIN), ("loader.txt", LOADER), ("MLmodel.txt", MLMODEL)):
         (folder / name).write_text(text)
     for month in range(1, 4):
@@ -147,7 +150,7 @@ def make_place(adapter: Callable[[Path], TrainingJobs], root: Path) -> Place:
         path = store.root / f"month={month}/a.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(pa.table({"x": x, "late": (x + random.normal(size=170) > 0) * 1.0}), path)
-    return Place(adapter(root), partial(adapter, root), folder, store)
+    return Place(adapter(root), partial(adapter, root), folder, notes, store)
 
 
 @pytest.fixture(params=ADAPTERS.values(), ids=list(ADAPTERS))
@@ -183,12 +186,12 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if state(pid) not in "ZX"]
 
 
-def started_pids(folder: Path) -> list[int]:
+def started_pids(notes: Path) -> list[int]:
     """Return the processes of a job that hangs: edge job, command, grandchild that ignores SIGTERM."""
 
     def look() -> list[int]:
         with suppress(OSError, ValueError):
-            pids: list[int] = json.loads((folder / "pids.json").read_text())
+            pids: list[int] = json.loads((notes / "pids.json").read_text())
             return pids
         return []
 
@@ -266,6 +269,29 @@ def test_a_failed_job_is_started_again_by_the_next_process(place: Place) -> None
     assert place.starts() == 2
 
 
+def test_a_failed_job_is_started_again_by_the_same_process(place: Place) -> None:
+    for _ in range(2):
+        assert place.ended(place.jobs.submit("k", place.spec("fail"))).state == "failed"
+    assert place.starts() == 2
+
+
+def test_a_script_that_was_changed_after_its_run_began_is_not_run(place: Place) -> None:
+    spec = place.spec()
+    (place.folder / "train.py").write_text(TRAIN + "print('changed')")
+    status = place.ended(place.jobs.submit("k", spec))
+    assert isinstance(status.error, TrainingFailed)
+    assert "train.py" in status.error.what
+    assert "was changed" in status.error.what
+    assert place.starts() == 0
+
+
+def test_a_column_that_is_not_there_is_told_as_bad_data(place: Place) -> None:
+    ask = "from insitu.edge.data import open_batch; open_batch().examples(['x', 'height'])"
+    status = place.ended(place.jobs.submit("k", place.spec(command=["python", "-c", ask])))
+    assert isinstance(status.error, DataError), status
+    assert "no column height" in status.error.what
+
+
 def test_a_script_that_leaves_no_model_is_told_as_that(place: Place) -> None:
     status = place.ended(place.jobs.submit("k", place.spec(command=["python", "-c", "pass"])))
     assert isinstance(status.error, TrainingFailed)
@@ -290,7 +316,7 @@ def test_an_unknown_key_is_no_running_job(place: Place) -> None:
 
 def test_cancelling_ends_every_process_even_one_that_ignores_sigterm(place: Place) -> None:
     job_id = place.jobs.submit("k", place.spec("hang"))
-    pids = started_pids(place.folder)
+    pids = started_pids(place.notes)
     wait_for(lambda: b"stubborn" in place.jobs.log(job_id, 0))
     assert place.jobs.status(job_id).state == "running"
     place.jobs.cancel(job_id)
@@ -300,7 +326,7 @@ def test_cancelling_ends_every_process_even_one_that_ignores_sigterm(place: Plac
 
 def test_when_cancelling_returns_the_processes_are_gone(place: Place) -> None:
     job_id = place.jobs.submit("k", place.spec("hang"))
-    pids = started_pids(place.folder)
+    pids = started_pids(place.notes)
     place.jobs.cancel(job_id)
     assert alive(pids) == []
 
@@ -332,14 +358,14 @@ def test_a_job_ends_when_the_process_that_submitted_it_is_killed(tmp_path: Path,
         submitter.stdin.close()
         pids = [int(submitter.stdout.readline())]
         if when == "later":
-            pids = started_pids(place.folder)
+            pids = started_pids(place.notes)
             submitter.send_signal(signal.SIGKILL)
         submitter.wait(10)
     try:
         wait_for(lambda: not alive(pids), 8)
-        if (place.folder / "pids.json").exists():
-            wait_for(lambda: not alive(started_pids(place.folder)), 3)
+        if (place.notes / "pids.json").exists():
+            wait_for(lambda: not alive(started_pids(place.notes)), 3)
     finally:
-        started = started_pids(place.folder) if (place.folder / "pids.json").exists() else []
+        started = started_pids(place.notes) if (place.notes / "pids.json").exists() else []
         for pid in alive([*pids, *started]):
             os.kill(pid, signal.SIGKILL)

@@ -172,7 +172,7 @@ def crash_story(new_project: NewProject, published: PublishedRun) -> Iterator[Fu
 
     def tell() -> CrashStory:
         starts, left = [], []
-        for point in points_of(project, published):
+        for point in list(dict.fromkeys(published.points)):
             # Another seed: skl2onnx writes the order of a set into its export.
             starts.append((point, project.retrain(INSITU_CRASH_AT=point, PYTHONHASHSEED="1")))
             wait_for_end_of_jobs(project)
@@ -181,16 +181,6 @@ def crash_story(new_project: NewProject, published: PublishedRun) -> Iterator[Fu
 
     with ThreadPoolExecutor(1) as background:
         yield background.submit(tell)
-
-
-def points_of(project: Project, published: PublishedRun) -> list[str]:
-    """Return the crash points of *project*: publishing is a step of its own per destination."""
-    from hashlib import sha256
-
-    destination = f"oci:{project.var / 'images' / 'flights'}"
-    ours = f"publish-{sha256(destination.encode()).hexdigest()[:8]}"
-    names = [f"{ours}:{p.partition(':')[2]}" if p.startswith("publish-") else p for p in published.points]
-    return list(dict.fromkeys(names))
 
 
 def wait_for_end_of_jobs(project: Project) -> None:

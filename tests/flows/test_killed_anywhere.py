@@ -98,7 +98,7 @@ def test_a_run_that_is_ended_in_training_takes_its_job_along_and_can_go_on(
         assert record["state"] == "Completed"
     else:
         assert "Traceback" not in done.err
-        assert in_training.kept("record")[0]["state"] == "Failed"
+        assert in_training.kept("record")[0]["state"] == "Stopped"
         assert in_training.kept("record")[0]["validation"]["success"]
         if sign == signal.SIGTERM:  # the other would go on alike
             in_training.retrain(INSITU_CRASH_AT="train:recorded").require(KILLED)

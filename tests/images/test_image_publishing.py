@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,31 @@ def test_an_image_that_changed_on_disk_is_not_published(image: Image, layout: La
 def test_an_image_that_is_not_there_is_named(layout: LayoutImages, tmp_path: Path) -> None:
     with pytest.raises(PublishFailed, match="does not have the image"):
         publish_image(f"sha256:{'0' * 64}", layout, LayoutImages(tmp_path), ["7"])
+
+
+def test_a_version_tag_of_another_image_is_not_taken_and_latest_is(
+    image: Image, layout: LayoutImages, tmp_path: Path
+) -> None:
+    target = LayoutImages(tmp_path / "target")
+    publish_image(image.digest, layout, target, ["7"])
+    found = layout.resolve(image.digest)
+    assert found is not None
+    content = found[1] + b"\n"
+    digest = f"sha256:{sha256(content).hexdigest()}"
+    other = Descriptor(found[0].media_type, digest, len(content))
+    target.put_manifest(other, content)
+    for tag in ("8", "latest"):
+        target.tag(tag, other, content)
+    with pytest.raises(PublishFailed, match="names another image already") as caught:
+        publish_image(image.digest, layout, target, ["8", "latest"])
+    assert (caught.value.found, caught.value.wanted) == (digest, image.digest)
+    assert target.resolve("8") == target.resolve("latest") == (other, content)
+    publish_image(image.digest, layout, target, ["7", "latest"])
+    assert target.resolve("7") == target.resolve("latest") == found
+
+
+def test_every_object_is_told_before_it_goes(image: Image, layout: LayoutImages, tmp_path: Path) -> None:
+    target, told = Failing(tmp_path / "layout", 1), list[Sent]()
+    with pytest.raises(BackendUnavailable):
+        publish_image(image.digest, layout, target, ["7"], told.append)
+    assert [one.what for one in told] == ["image layer"]

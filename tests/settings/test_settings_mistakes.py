@@ -110,7 +110,10 @@ SITE_MISTAKES = {
         13,
         "models.uri",
         "http://***@host",
-        "no user or pass",
+        "sqlite:///FILE.db",
+    ),
+    "uri is a server": Mistake(
+        "sqlite:///var/mlflow.db", "http://host:5001", 13, "models.uri", "http://host:5001", "a database in a file"
     ),
     "negative reserve": Mistake("256", "-1", 17, "compute.reserve_memory_mb", "-1", "at least 0 (MB of memory"),
     "decimal reserve": Mistake("256", "1e3", 17, "compute.reserve_memory_mb", "1000.0", "a whole number", "write 1000"),

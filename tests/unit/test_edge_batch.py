@@ -16,8 +16,8 @@ import pytest
 
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
-from insitu.edge.data import BlobFile, EdgeBatch, open_batch
-from insitu.errors import BlobChanged, BlobNotFound, DataError, UsageError
+from insitu.edge.data import DATA_ERROR, BlobFile, EdgeBatch, open_batch
+from insitu.errors import BlobChanged, BlobNotFound, DataError, InsituError, UsageError
 
 Open = Callable[..., EdgeBatch]
 ROWS: dict[str, list[Any]] = {
@@ -100,10 +100,46 @@ def test_blobs_whose_columns_lie_in_another_order_are_one_table(store: FolderBlo
     assert pinned().table(["x", "y"]).to_pydict() == {"x": [1, 2], "y": ["one", "two"]}
 
 
+def told(folder: Path) -> InsituError:
+    """Return the error that the script left for the edge job."""
+    return InsituError.from_json(json.loads((folder / DATA_ERROR).read_text()))
+
+
 def test_blobs_without_rows_are_a_table_without_rows(store: FolderBlobs, pinned: Open) -> None:
     store.create("a", parquet({"distance": pa.array([], pa.int64()), "delay": pa.array([], pa.float64())}))
-    features, labels = pinned().examples(["distance"])
-    assert (features.shape, labels.shape) == ((0, 1), (0,))
+    table = pinned().table(["distance"])
+    assert (table.num_rows, table.schema) == (0, pa.schema({"distance": pa.int64()}))
+
+
+@pytest.mark.parametrize("delay", [[], [None, None], [np.nan, np.nan]])
+def test_without_any_label_there_is_nothing_to_learn_and_the_edge_job_is_told(
+    store: FolderBlobs, pinned: Open, tmp_path: Path, delay: list[float | None]
+) -> None:
+    store.create("a", parquet({"distance": [1] * len(delay), "delay": pa.array(delay, pa.float64())}))
+    with pytest.raises(DataError, match="delay is empty") as caught:
+        pinned().examples(["distance"])
+    assert told(tmp_path).to_json() == caught.value.to_json()
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "missing"),
+    [
+        (["height", "distance", "age"], {}, "age, height"),
+        (["distance"], {"label_column": "late"}, "late"),
+    ],
+)
+def test_missing_columns_are_named_and_the_edge_job_is_told(
+    store: FolderBlobs, pinned: Open, tmp_path: Path, columns: list[str], target: dict[str, str], missing: str
+) -> None:
+    store.create("a", parquet(ROWS))
+    with pytest.raises(DataError, match=f"no column {missing}$|no column {missing}\n") as caught:
+        pinned(**target).examples(columns)
+    assert told(tmp_path).to_json() == caught.value.to_json()
+
+
+def test_the_schema_tells_columns_and_types_without_a_row(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet(ROWS))
+    assert pinned().schema() == pa.schema({"carrier": pa.string(), "distance": pa.int64(), "delay": pa.float64()})
 
 
 def test_a_blob_that_was_overwritten_is_not_read(store: FolderBlobs, pinned: Open) -> None:
@@ -112,6 +148,7 @@ def test_a_blob_that_was_overwritten_is_not_read(store: FolderBlobs, pinned: Ope
     store.replace("a", parquet({**ROWS, "distance": [9] * 5}), etag=before.etag)
     with pytest.raises(BlobChanged, match="blob a was overwritten"):
         batch.table()
+    assert isinstance(told(batch.job), BlobChanged)
 
 
 def test_a_blob_that_is_overwritten_between_two_reads_gives_nothing_of_the_new_version(

@@ -16,7 +16,7 @@ from insitu.errors import InsituError, Problem, SettingsError, StorageFull, nami
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, InsituError)]
 EXIT_CODES = {"UsageError": 2, "SettingsError": 2, "DataError": 4}
-ADVICE = {"found": "3 blobs", "wanted": "4 blobs", "todo": "put it in place"}
+ADVICE = {"found": "3 blobs", "wanted": "4 blobs", "next_action": "put it in place"}
 
 
 def test_every_class_of_the_tree_is_tried_here() -> None:
@@ -65,12 +65,12 @@ def test_an_error_survives_pickling_and_copying(kind: type[InsituError]) -> None
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
         assert str(again) == str(error)
-        assert (again.what, again.found, again.wanted, again.todo) == ("a blob is missing", *ADVICE.values())
+        assert (again.what, again.found, again.wanted, again.next_action) == ("a blob is missing", *ADVICE.values())
 
 
 def test_the_problems_of_settings_survive_as_text() -> None:
     problem = Problem("models/m/model.toml", 3, "train.timeout", "an unknown key", "a known one", "train.timeout_s")
-    error = SettingsError("the settings have 1 problem", problems=(problem,), todo="mend it")
+    error = SettingsError("the settings have 1 problem", problems=(problem,), next_action="mend it")
     again = pickle.loads(pickle.dumps(error))
     for text in (
         "models/m/model.toml:3: train.timeout",
@@ -108,6 +108,18 @@ def test_a_really_full_device_is_named() -> None:
         fill()
 
 
-def test_another_error_of_the_disk_is_let_through(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), naming_full_disks(tmp_path):
-        raise PermissionError(errno.EACCES, "not yours")
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_place_that_may_not_be_written_is_named(number: int, tmp_path: Path) -> None:
+    with pytest.raises(InsituError, match="cannot be written") as caught, naming_full_disks(tmp_path):
+        raise OSError(number, "not yours")
+    assert type(caught.value) is InsituError
+    assert str(tmp_path) in caught.value.what
+    assert (caught.value.found, bool(caught.value.next_action)) == ("not yours", True)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.EISDIR])
+def test_another_error_of_the_disk_is_let_through(number: int, tmp_path: Path) -> None:
+    error = OSError(number, "something else")
+    with pytest.raises(OSError, match="something else") as caught, naming_full_disks(tmp_path):
+        raise error
+    assert caught.value is error

@@ -102,6 +102,16 @@ def test_a_difference_on_one_class_is_no_number() -> None:
     assert all(math.isnan(v) for v in difference("roc_auc", np.zeros(50), GOOD[:50], POOR[:50], 0.95).values())
 
 
+@pytest.mark.parametrize(("positives", "told"), [(1, False), (2, True), (5, True)])
+def test_a_few_resamples_without_a_class_are_left_out_and_many_tell_nothing(positives: int, told: bool) -> None:
+    # Without any positive: about exp(-positives) of the resamples, so 37 %, 14 % and 0.7 %.
+    y = np.zeros(300)
+    y[:positives] = 1
+    found = difference("roc_auc", y, GOOD[:300], POOR[:300], 0.9)
+    assert math.isfinite(found["estimate"])
+    assert (math.isfinite(found["low"]), math.isfinite(found["high"])) == (told, told)
+
+
 @pytest.mark.parametrize("rows", [1, 9, 50, 99, 100, 105, 400])
 def test_calibration_bins_describe_ten_rows_at_least(rows: int) -> None:
     y = np.resize([0.0, 1.0], rows) if rows > 1 else np.zeros(1)

@@ -31,10 +31,10 @@ class Seen:
     """What a relay passed on."""
 
     lines: list[str] = field(default_factory=list)
-    progress: list[tuple[float, str]] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
 
     def relay(self, **options: Any) -> LogRelay:
-        return LogRelay(self.lines.append, lambda fraction, text: self.progress.append((fraction, text)), **options)
+        return LogRelay(self.lines.append, self.progress.append, **options)
 
 
 def relayed(*chunks: bytes, **options: int) -> Seen:
@@ -61,10 +61,32 @@ def test_it_does_not_matter_where_the_log_is_cut(lines: list[str], data: st.Data
     assert relayed(*pieces).lines == relayed(log).lines == lines
 
 
-def test_progress_lines_become_progress_and_no_text() -> None:
-    seen = relayed(b"::progress 0.05 training\n::progress 1 done\nplain\n")
-    assert seen.progress == [(0.05, "training"), (1.0, "done")]
-    assert seen.lines == ["plain"]
+def test_progress_lines_become_progress_and_a_percentage() -> None:
+    seen = relayed(b"::progress 0.05 training\n::progress 0.4\n::progress 1 done\nplain\n")
+    assert seen.progress == [0.05, 0.4, 1.0]
+    assert seen.lines == ["5% training", "40%", "100% done", "plain"]
+
+
+@pytest.mark.parametrize(("fraction", "shown"), [("1.5", "100%"), ("9", "100%"), ("0", "0%")])
+def test_progress_never_goes_beyond_the_end(fraction: str, shown: str) -> None:
+    seen = relayed(f"::progress {fraction}\n".encode())
+    assert (seen.progress, seen.lines) == ([min(1.0, float(fraction))], [shown])
+
+
+@pytest.mark.parametrize(
+    "line", ["::progress", "::progress x", "::progress -0.5", "::progress 50%", "a ::progress 0.5"]
+)
+def test_what_is_no_progress_line_is_text(line: str) -> None:
+    seen = relayed(f"{line}\n".encode())
+    assert (seen.progress, seen.lines) == ([], [line])
+
+
+def test_a_line_ends_at_a_carriage_return_too() -> None:
+    log = b"epoch 1\repoch 2\r\nepoch 3\n\r\n::progress 0.5 half\rrest"
+    for pieces in ([log], bytewise(log)):
+        seen = relayed(*pieces)
+        assert seen.lines == ["epoch 1", "epoch 2", "epoch 3", "50% half"]
+        assert seen.progress == [0.5]
 
 
 def test_empty_lines_are_left_out() -> None:
@@ -104,7 +126,25 @@ def test_bytes_that_are_no_utf8_are_replaced() -> None:
 def test_a_traceback_is_withheld_until_the_next_progress_line(cut: Callable[[bytes], int]) -> None:
     log = b"before\n" + TRACEBACK + b"more of the message\n::progress 0.7 evaluating\nafter\n"
     step = cut(log)
-    assert relayed(*(log[i : i + step] for i in range(0, len(log), step))).lines == ["before", NOTE, "after"]
+    assert relayed(*(log[i : i + step] for i in range(0, len(log), step))).lines == [
+        "before",
+        NOTE,
+        "70% evaluating",
+        "after",
+    ]
+
+
+def test_a_traceback_is_withheld_before_its_first_line_has_ended() -> None:
+    assert relayed(b"Traceback (most recent call last)").lines == [NOTE]
+
+
+def test_a_traceback_behind_progress_is_withheld_until_the_progress_after_it() -> None:
+    log = b"::progress 0.5 half " + TRACEBACK + b"::progress 0.7 on\nafter\n"
+    for pieces in ([log], bytewise(log)):
+        seen = relayed(*pieces)
+        assert "secret" not in "".join(seen.lines)
+        assert seen.progress == [0.5, 0.7]
+        assert seen.lines[-2:] == ["70% on", "after"]
 
 
 def test_chained_tracebacks_are_withheld_too() -> None:
@@ -147,7 +187,7 @@ def test_a_flood_is_capped_once_and_progress_still_passes() -> None:
     seen = relayed(*[b"line\n" * 100] * 10, b"::progress 0.70 evaluating\n", max_lines=20)
     assert len(seen.lines) == 21
     assert "more than 20 lines" in seen.lines[-1]
-    assert seen.progress == [(0.7, "evaluating")]
+    assert seen.progress == [0.7]
 
 
 def test_a_very_long_line_is_cut_and_little_of_it_is_held() -> None:
@@ -252,7 +292,7 @@ def test_an_interrupted_wait_ends_the_job(run_with: Callable[..., Run]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_challenger(run_with(jobs), LogRelay(interrupt, lambda *_: None))
+        train_challenger(run_with(jobs), LogRelay(interrupt, lambda _: None))
     assert stop.is_set()
     assert len(jobs.canceled) == 1
 

@@ -70,7 +70,7 @@ def test_no_blobs_at_all_is_said_with_the_next_action(make_project: MakeProject)
     with pytest.raises(DataError, match="there are no blobs") as caught:
         opened(make_project())
     assert "container flights" in str(caught.value)
-    assert caught.value.todo
+    assert caught.value.next_action
 
 
 def test_too_few_blobs_tell_how_many_are_wanted(make_project: MakeProject) -> None:
@@ -116,10 +116,32 @@ def test_a_batch_file_of_another_container_is_refused(make_project: MakeProject,
 def test_a_batch_file_with_a_gap_is_refused(make_project: MakeProject, tmp_path: Path) -> None:
     project = make_project(1, 2, 3)
     content = opened(project).batch.to_json()
-    del content["blobs"][1]
+    del content["blobs"][1], content["fingerprint"]
     (tmp_path / "batch.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="gap"):
         opened(project, tmp_path / "batch.json")
+
+
+def test_a_batch_file_whose_blobs_are_not_those_of_its_fingerprint_is_refused(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
+    project = make_project(1, 2, 3)
+    content = opened(project).batch.to_json()
+    content["blobs"][1]["etag"] = '"another"'
+    (tmp_path / "batch.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="was changed"):
+        opened(project, tmp_path / "batch.json")
+
+
+def test_the_holdout_is_the_latest_by_number_not_by_name(make_project: MakeProject) -> None:
+    project = make_project()
+    for month in (8, 9, 10):
+        put(project, f"month={month}/flights.parquet")
+    run = opened(project)
+    assert [blob.name for blob in run.holdout.blobs] == ["month=10/flights.parquet"]
+    assert {blob.name for blob in run.training_part.blobs} == {"month=8/flights.parquet", "month=9/flights.parquet"}
+    edit(project / "models/flights/model.toml", 'contiguous = "month"', "# any months")
+    assert [blob.name for blob in opened(project).holdout.blobs] == ["month=9/flights.parquet"]
 
 
 def test_the_key_does_not_follow_time_or_place(make_project: MakeProject) -> None:
@@ -148,6 +170,30 @@ def test_the_key_follows_code_parameters_and_suite(make_project: MakeProject, fi
     before = opened(project).key
     edit(project / file, old, new)
     assert opened(project).key != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("timeout_s = 900", "timeout_s = 901"),
+        ("relay_output = true", "relay_output = false"),
+        ("[train]\n", "[train]\nmax_log_bytes = 5\n"),
+        ("# seconds", "# other words"),
+        ("memory_mb = ", "memory_mb = 1"),
+        ('description = "', 'description = "Another: '),
+    ],
+)
+def test_the_key_does_not_follow_comments_limits_and_words(make_project: MakeProject, old: str, new: str) -> None:
+    project = make_project(1, 2)
+    before = opened(project)
+    edit(project / "models/flights/model.toml", old, new)
+    after = opened(project)
+    assert (after.key, after.code) == (before.key, before.code)
+
+
+def test_the_code_of_a_run_is_its_files_without_the_settings(make_project: MakeProject) -> None:
+    run = opened(make_project(1, 2))
+    assert list(run.code) == ["train.py"]
 
 
 def test_the_key_follows_the_batch(make_project: MakeProject) -> None:

@@ -57,6 +57,13 @@ def test_half_a_project_is_none(tmp_path: Path, folders: list[str]) -> None:
     assert "--project" in str(caught.value)
 
 
+def test_a_project_that_was_named_is_that_folder_or_none(make_project: Callable[..., Path]) -> None:
+    project = make_project()
+    assert find_project(project, named=True) == project
+    with pytest.raises(UsageError, match="models is not an insitu project"):
+        find_project(project / "models", named=True)
+
+
 def test_a_second_run_of_a_model_is_kept_out_until_the_first_process_is_gone(
     make_project: Callable[..., Path],
 ) -> None:

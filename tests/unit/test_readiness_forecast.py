@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from insitu.batch import Batch, Blob
 from insitu.errors import NotReady
 from insitu.ports import Check
-from insitu.readiness import HEADROOM, check_requirements, forecast, require_ready
+from insitu.readiness import (
+    BASE_BYTES,
+    HEADROOM,
+    LATEST,
+    check_command,
+    check_requirements,
+    forecast,
+    require_ready,
+)
 from insitu.settings import NeedSettings
 
 DECLARED = NeedSettings(cores=2, memory_mb=100, disk_mb=50)
@@ -32,18 +41,31 @@ def test_without_history_the_declared_needs_hold_and_the_batch_needs_disk() -> N
 
 
 def test_memory_grows_with_the_batch_and_has_headroom() -> None:
-    need = forecast(DECLARED, batch_of(3000), [record(400_000_000, 1000)])
-    assert need.memory_bytes == int(400_000_000 * 3 * HEADROOM)
+    need = forecast(DECLARED, batch_of(3000), [record(BASE_BYTES + 100_000_000, 1000)])
+    assert need.memory_bytes == int((BASE_BYTES + 100_000_000 * 3) * HEADROOM)
+
+
+def test_the_interpreter_and_its_libraries_do_not_grow_with_the_batch() -> None:
+    for peak in (1, BASE_BYTES // 2, BASE_BYTES):
+        assert forecast(DECLARED, batch_of(10**9), [record(peak, 1000)]).memory_bytes == int(BASE_BYTES * HEADROOM)
 
 
 def test_a_smaller_batch_does_not_shrink_an_earlier_peak() -> None:
-    assert forecast(DECLARED, batch_of(10), [record(400_000_000, 1000)]).memory_bytes == int(400_000_000 * HEADROOM)
+    assert forecast(DECLARED, batch_of(10), [record(600_000_000, 1000)]).memory_bytes == int(600_000_000 * HEADROOM)
 
 
 def test_the_largest_of_all_counts() -> None:
-    history = [record(90_000_000, 1000), record(200_000_000, 1000), record(10, 1000)]
-    assert forecast(DECLARED, batch_of(1000), history).memory_bytes == int(200_000_000 * HEADROOM)
-    assert forecast(DECLARED, batch_of(1000), [record(10, 1000)]).memory_bytes == 100_000_000
+    history = [record(500_000_000, 1000), record(700_000_000, 1000), record(10, 1000)]
+    assert forecast(DECLARED, batch_of(1000), history).memory_bytes == int(700_000_000 * HEADROOM)
+    declared = NeedSettings(cores=2, memory_mb=2000, disk_mb=50)
+    assert forecast(declared, batch_of(1000), history).memory_bytes == 2_000_000_000
+
+
+def test_only_the_latest_runs_that_trained_count() -> None:
+    outlier, usual = record(10**12, 1000), record(500_000_000, 1000)
+    later = [usual, record(None, 1000)] * (LATEST - 1)
+    assert forecast(DECLARED, batch_of(1000), [outlier, *later]).memory_bytes == int(10**12 * HEADROOM)
+    assert forecast(DECLARED, batch_of(1000), [outlier, *later, usual]).memory_bytes == int(500_000_000 * HEADROOM)
 
 
 def test_runs_that_never_trained_or_had_no_bytes_tell_nothing() -> None:
@@ -66,7 +88,7 @@ def test_every_failed_check_is_named_with_what_was_found_wanted_and_next() -> No
     error = caught.value
     assert error.found == "cores: 1; memory: 10 MB"
     assert error.wanted == "cores: 2; memory: 20 MB"
-    assert error.todo == "use a larger machine; free memory"
+    assert error.next_action == "use a larger machine; free memory"
 
 
 @pytest.mark.parametrize("text", ["pytest", "pytest>=1", f"pytest=={version('pytest')}", "PyTest[extra]<1000"])
@@ -79,13 +101,13 @@ def test_a_requirement_that_is_installed_is_ok(text: str) -> None:
 def test_a_requirement_of_another_version_tells_both() -> None:
     (check,) = check_requirements(["pytest==0.1"])
     assert (check.ok, check.found, check.wanted) == (False, version("pytest"), "pytest==0.1")
-    assert "pytest==0.1" in check.todo
+    assert "pytest==0.1" in check.next_action
 
 
 def test_a_requirement_that_is_missing_says_how_to_install_it() -> None:
     (check,) = check_requirements(["no-such-package-at-all>=3"])
     assert (check.ok, check.found) == (False, "not installed")
-    assert "no-such-package-at-all>=3" in check.todo
+    assert "no-such-package-at-all>=3" in check.next_action
 
 
 def test_what_is_no_requirement_is_said_to_be_none() -> None:
@@ -96,3 +118,20 @@ def test_what_is_no_requirement_is_said_to_be_none() -> None:
 def test_a_requirement_for_other_systems_is_not_wanted_here() -> None:
     (check,) = check_requirements(['no-such-package-at-all; python_version < "3"'])
     assert check.ok
+
+
+@pytest.mark.parametrize("program", ["python", "sh", "/bin/sh", "fit.sh", "bin/fit.sh"])
+def test_a_command_whose_program_is_there_is_ok(tmp_path: Path, program: str) -> None:
+    for name in ("fit.sh", "bin/fit.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    check = check_command([program, "train.py"], tmp_path)
+    assert (check.ok, check.found, check.wanted) == (True, program, program)
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "/no/such/program", "folder"])
+def test_a_command_whose_program_is_missing_is_named(tmp_path: Path, program: str) -> None:
+    (tmp_path / "folder").mkdir()
+    check = check_command([program, "train.py"], tmp_path)
+    assert (check.ok, check.wanted) == (False, program)
+    assert "train.command" in check.next_action

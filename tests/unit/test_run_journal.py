@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from insitu.adapters.local.blobs import FolderBlobs
+from insitu.errors import StateDamaged
 from insitu.journal import Journal
 
 POINTS = ["train:before", "train:done", "train:recorded"]
@@ -86,6 +87,31 @@ def test_again_does_the_work_again_and_keeps_the_new_value(journal: Journal) -> 
     assert journal.again("ready", Value, work).seconds == 2.0
     assert journal.once("ready", Value, work).seconds == 2.0
     assert work.times == 2
+
+
+def test_a_value_whose_thing_is_gone_is_made_again(journal: Journal) -> None:
+    work, asked = Counted(), list[Value]()
+
+    def gone(value: Value) -> bool:
+        asked.append(value)
+        return False
+
+    assert journal.once("train", Value, work, still=gone).seconds == 1.0
+    assert asked == []
+    assert journal.once("train", Value, work, still=gone).seconds == 2.0
+    assert asked == [Value(1.0, ("a", "b"))]
+    assert journal.once("train", Value, work, still=lambda value: value.seconds == 2.0).seconds == 2.0
+    assert work.times == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b'{"seconds": 1,'])
+def test_a_file_that_is_not_json_is_named_as_damaged(journal: Journal, data: bytes) -> None:
+    journal.state.create(journal.name("train"), data)
+    work = Counted()
+    with pytest.raises(StateDamaged, match=r"runs/flights/abc/train\.json") as caught:
+        journal.once("train", Value, work)
+    assert (caught.value.code, work.times) == ("E-STATE", 0)
+    assert caught.value.next_action
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

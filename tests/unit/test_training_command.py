@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from insitu.edge.command import train
-from insitu.errors import InsituError, StorageFull, TrainingFailed
+from insitu.edge.data import DATA_ERROR
+from insitu.errors import BlobChanged, DataError, InsituError, StorageFull, TrainingFailed
+from insitu.files import file_digests
 
 SECRET = "Ada-Lovelace-1815"
 Start = Callable[..., InsituError | None]
@@ -97,8 +99,51 @@ def test_the_command_sees_the_contract_and_nothing_of_site_and_prefect(
     assert json.loads(environ["INSITU_PARAMS"]) == {"C": 1.0}
     assert Path(environ["INSITU_OUTPUT"]).is_dir()
     assert environ["OMP_NUM_THREADS"] == "1"
-    assert (folder, executable) == (str(tmp_path), sys.executable)
+    assert (folder, executable) == (str(tmp_path / "code"), sys.executable)
     assert [name for name in environ if name.startswith(("INSITU_SITE", "PREFECT_"))] == []
+
+
+def test_the_command_runs_in_a_copy_of_exactly_the_listed_files(start: Start, tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    for name, text in (("train.sh", "#!/bin/sh\n"), ("lib/empty.py", ""), ("model.toml", "x")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    (source / "train.sh").chmod(0o755)
+    code = {name: digest for name, digest in file_digests(source).items() if name != "model.toml"}
+    write = "pathlib.Path('train.sh').write_text('overwritten')"
+    assert start(python(f"{LEAVE_MODEL}; {write}"), model_folder=str(source), code=code) is None
+    copy = tmp_path / "code"
+    assert sorted(path.name for path in copy.rglob("*") if path.is_file()) == ["empty.py", "train.sh"]
+    assert (copy / "train.sh").stat().st_mode & 0o777 == 0o755
+    assert (source / "train.sh").read_text() == "#!/bin/sh\n"
+
+
+@pytest.mark.parametrize("content", ["print(1)", ""])
+@pytest.mark.parametrize("change", ["overwrite", "remove"])
+def test_a_file_that_is_not_what_was_hashed_is_named_and_nothing_runs(
+    start: Start, tmp_path: Path, content: str, change: str
+) -> None:
+    file = tmp_path / "model" / "features.py"
+    file.parent.mkdir()
+    file.write_text(content)
+    code = file_digests(file.parent)
+    file.write_text("print(2)")
+    if change == "remove":
+        file.unlink()
+    error = failed(start(python(LEAVE_MODEL), model_folder=str(file.parent), code=code))
+    assert "features.py" in error.what
+    assert "was changed" in error.what
+    assert not (tmp_path / "output" / "model").exists()
+
+
+@pytest.mark.parametrize("error", [DataError("the batch has no column x"), BlobChanged("blob a was overwritten")])
+def test_what_the_command_met_while_it_read_its_batch_is_raised(
+    start: Start, tmp_path: Path, error: InsituError
+) -> None:
+    (tmp_path / DATA_ERROR).write_text(json.dumps(error.to_json()))
+    met = start(python("raise SystemExit(1)"))
+    assert met is not None
+    assert met.to_json() == error.to_json()
 
 
 def test_a_command_waits_for_no_input(start: Start) -> None:
@@ -108,13 +153,13 @@ def test_a_command_waits_for_no_input(start: Start) -> None:
 def test_a_command_that_leaves_no_model_is_told_how_to_leave_one(start: Start) -> None:
     error = failed(start(python("pass")))
     assert "no model" in error.what
-    assert "save_model" in str(error.todo)
+    assert "save_model" in str(error.next_action)
 
 
 def test_an_exit_code_is_told_with_the_place_of_the_output(start: Start, tmp_path: Path) -> None:
     error = failed(start(python(f"print('{SECRET}'); raise SystemExit(3)")))
     assert "exited with code 3" in error.what
-    assert str(tmp_path / "log.txt") in str(error.todo)
+    assert str(tmp_path / "log.txt") in str(error.next_action)
     assert error.found is None
     assert SECRET not in str(error)
     assert SECRET in (tmp_path / "log.txt").read_text()

@@ -96,7 +96,9 @@ class FolderBlobs:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
             raise BlobNotFound(f"there is no blob {name} in {self.root}") from exc
         except PermissionError as exc:
-            raise InsituError(f"blob {name} in {self.root} may not be read", todo="give this user the right") from exc
+            raise InsituError(
+                f"blob {name} in {self.root} may not be read", next_action="give this user the right"
+            ) from exc
         with file:
             yield file.fileno()
 
@@ -126,7 +128,7 @@ class FolderBlobs:
                 f"blob {name} was overwritten after the run had pinned it",
                 found=f"version {_short(found)}",
                 wanted=f"version {_short(etag)}",
-                todo="start the run again: it pins the new version",
+                next_action="start the run again: it pins the new version",
             )
 
     def _write(self, name: str, temporary: Path, data: bytes) -> Blob:

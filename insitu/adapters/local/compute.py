@@ -44,13 +44,13 @@ def _image_platform() -> Check:
     """Images hold this machine's interpreter and libraries, so it must be what images are made of."""
     libc, _ = platform.libc_ver()
     found = f"{platform.system()} with {libc or 'another C library'}"
-    todo = "run on Linux with glibc, e.g. Debian, Ubuntu or Red Hat"
-    return Check("image platform", found == "Linux with glibc", found, "Linux with glibc", todo)
+    next_action = "run on Linux with glibc, e.g. Debian, Ubuntu or Red Hat"
+    return Check("image platform", found == "Linux with glibc", found, "Linux with glibc", next_action)
 
 
 def _amount(name: str, found_bytes: int, wanted_bytes: int, where: str = "") -> Check:
-    todo = f"free {name} on this machine, or lower needs.{name}_mb in model.toml if the job needs less"
-    return Check(name, found_bytes >= wanted_bytes, _mb(found_bytes) + where, _mb(wanted_bytes), todo)
+    next_action = f"free {name} on this machine, or lower needs.{name}_mb in model.toml if the job needs less"
+    return Check(name, found_bytes >= wanted_bytes, _mb(found_bytes) + where, _mb(wanted_bytes), next_action)
 
 
 def _mb(size_bytes: int) -> str:

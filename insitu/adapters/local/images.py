@@ -102,7 +102,7 @@ class LayoutImages:
             raise PublishFailed(
                 f"the index of {self.name} cannot be read",
                 found=type(exc).__name__,
-                todo=f"restore {self.root / 'index.json'} or publish into another folder",
+                next_action=f"restore {self.root / 'index.json'} or publish into another folder",
             ) from exc
         return [{"annotations": {}, **one} for one in entries]
 

@@ -109,7 +109,7 @@ def _failure(folder: Path) -> InsituError:
     except (OSError, ValueError):
         pass
     if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BELOW_BYTES:
-        return StorageFull(f"no space left in {folder}", todo="free some space, then start the run again")
+        return StorageFull(f"no space left in {folder}", next_action="free some space, then start the run again")
     return TrainingFailed(
-        "the edge job ended without a result or a reason", todo=f"its own output is in {folder / 'edge.txt'}"
+        "the edge job ended without a result or a reason", next_action=f"its own output is in {folder / 'edge.txt'}"
     )

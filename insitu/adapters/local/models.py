@@ -99,7 +99,7 @@ class MlflowModels:
             raise RegistryFailed(
                 f"the files of {version.name} version {version.version} are gone",
                 found=f"no MLmodel in {folder}",
-                todo="restore the folder from a backup, or move the alias to another version",
+                next_action="restore the folder from a backup, or move the alias to another version",
             )
         return folder
 
@@ -152,7 +152,7 @@ def _translated(model: str) -> Iterator[None]:
         if "disk is full" in str(exc) or os.strerror(ENOSPC) in str(exc):
             raise StorageFull(
                 f"no space left where the model registry keeps {model}",
-                todo="free some space, then start the run again: it goes on where it stopped",
+                next_action="free some space, then start the run again: it goes on where it stopped",
             ) from exc
         if isinstance(exc, OSError):
             raise

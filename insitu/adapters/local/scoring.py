@@ -30,9 +30,10 @@ from insitu.ports import ImageRegistry, Scorer
 _POLL_S = 0.02
 _STOP_S = 15
 _NO_NETWORK = ("--user", "--map-root-user", "--net", "--")
-# The last line of a traceback, or the server's own line.
+# The server's own line, which holds any class and nothing else, or the last line of a traceback.
 _CLASS = re.compile(
-    r"(?:^|cannot be loaded: )((?:\w+\.)*[A-Z]\w*(?:Error|Exception|Warning|Exit))(?=:|$)", re.MULTILINE
+    r"^(?:the model cannot be loaded: |(?=[\w.]*(?:Error|Exception|Warning|Exit)(?::|$)))((?:\w+\.)*[A-Z]\w*)(?=:|$)",
+    re.MULTILINE,
 )
 _ROOTED = ("PYTHONHOME", "PYTHONPATH", "PATH", "INSITU_MODEL")
 
@@ -147,7 +148,7 @@ def _command(root: Path, config: dict[str, Any]) -> list[str]:
     interpreter, *arguments = config["Entrypoint"]
     loaders = sorted(root.glob("lib*/ld-linux-*.so.*"))
     if not loaders:
-        raise ImageFailed("the image has no loader", todo="only images that insitu assembled run as a process")
+        raise ImageFailed("the image has no loader", next_action="only images that insitu assembled run as a process")
     program = f"{root}{interpreter}"
     return [
         str(loaders[0]),

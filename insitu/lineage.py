@@ -44,8 +44,9 @@ def finished(run: Run) -> dict[str, Any] | None:
     if record["state"] == "Completed":
         here = run.journal.entry(run.step_name("publish"))
         # A layout is files of this machine: they may have been cleared away.
-        lost = run.site.settings.registry is None and run.site.layout(run.model.name).resolve(record["image"]["digest"])
-        if here is None or lost is None:
+        tag = record["model_version"]["version"]
+        lost = run.site.settings.registry is None and run.site.layout(run.model.name).resolve(tag) is None
+        if here is None or lost:
             return None
     return record
 

@@ -16,7 +16,7 @@ from insitu.images.assemble import ImageSpec, assemble_image
 from insitu.images.environment import serving_requirements
 from insitu.images.publish import Sent, publish_image
 from insitu.lineage import EGRESS, significant
-from insitu.ports import ModelVersion, Scorer
+from insitu.ports import ImageRegistry, ModelVersion, Scorer
 from insitu.runs import Run
 from insitu.training import Trained
 from insitu.wiring import CHAMPION
@@ -139,6 +139,12 @@ def compare_answers(scorer: Scorer, golden: Path, tolerance: float) -> float:
             wanted=f"at most {tolerance:g} (smoke.tolerance)",
         )
     return gap
+
+
+def names(images: ImageRegistry, tag: str, digest: str) -> bool:
+    """Tell whether *tag* names the image *digest*: assembled alone, an image is not published yet."""
+    found = images.resolve(tag)
+    return found is not None and found[0].digest == digest
 
 
 def publish_model(

@@ -6,7 +6,7 @@ import logging
 
 from insitu.gate import Decision
 from insitu.ports import ModelVersion
-from insitu.release import BuiltImage, Published, publish_model
+from insitu.release import BuiltImage, Published, names, publish_model
 from insitu.runs import Run
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
@@ -22,7 +22,7 @@ def publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltIma
         run.step_name("publish"),
         Published,
         lambda: _publish(run, decision, version, image),
-        still=lambda published: target.resolve(published.digest) is not None,
+        still=lambda published: names(target, version.version, published.digest),
     )
     log.info("published %s as %s", published.digest[:19], published.reference)
     if not published.champion:

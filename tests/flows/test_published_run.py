@@ -142,7 +142,7 @@ def test_prefect_says_that_the_run_completed(published: PublishedRun, server: Pr
 
 @pytest.mark.slow
 def test_with_another_month_the_second_version_meets_the_champion(
-    published: PublishedRun, new_project: NewProject, extract: Path
+    published: PublishedRun, new_project: NewProject, extract: Path, tmp_path: Path
 ) -> None:
     project = new_project("with another month", like=published.project)
     put_month(project, extract, 4)
@@ -154,3 +154,24 @@ def test_with_another_month_the_second_version_meets_the_champion(
     assert (seen.versions, seen.champion, seen.mlflow_runs) == (["1", "2"], ["2"], 2)
     assert digest_of_tag(project, "2") == digest_of_tag(project, "latest") == record["image"]["digest"]
     assert digest_of_tag(project, "1") == published.record["image"]["digest"]
+
+    # The first run, whose images are gone, is built and published again: same digest, and no champion any more.
+    manifest = tmp_path / "first batch.json"
+    manifest.write_text(json.dumps(published.record["batch"]["manifest"]))
+    late = project.retrain("--json", "--batch", str(manifest), INSITU_SITE__IMAGES__ROOT=str(tmp_path))
+    publication = late.require(0).json["publication"]
+    assert publication["digest"] == published.record["publication"]["digest"]
+    assert not publication["champion"]
+    assert audit(project).champion == ["2"]
+    assert project.run("show", "flights", "latest", "--json").require(0).json["model_version"]["version"] == "2"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["show flights 7", "history nosuch", "score flights --file nowhere.json", "retrain flights --batch nowhere.json"],
+)
+def test_an_error_is_one_json_value_for_a_program(published: PublishedRun, command: str) -> None:
+    done = published.project.run(*command.split(), "--json").require(2)
+    error = done.json["error"]
+    assert error["code"] in done.err
+    assert set(error) == {"type", "code", "what", "found", "wanted", "next_action"}

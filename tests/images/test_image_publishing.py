@@ -41,10 +41,10 @@ class Failing(LayoutImages):
 
 @pytest.mark.registry
 def test_publishing_again_sends_nothing(image: Image, layout: LayoutImages, registry_host: str) -> None:
-    target = RegistryImages(registry_host, "flights")
+    target = RegistryImages(registry_host, "again")
     seen: list[Sent] = []
     first = publish_image(image.digest, layout, target, ["7", "latest"], seen.append)
-    assert first.reference == f"{registry_host}/flights:7"
+    assert first.reference == f"{registry_host}/again:7"
     assert sum(one.size_bytes for one in first.sent) == image.size_bytes
     assert list(first.sent) == seen
     for tag in ("7", "latest", image.digest):

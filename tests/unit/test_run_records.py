@@ -134,8 +134,9 @@ def keep_step(run: Run, step: str, value: dict[str, Any]) -> None:
 
 
 def put_image(run: Run) -> None:
-    """Leave what building an image leaves: its manifest in the layout, its digest in the journal."""
-    run.site.layout(run.model.name).put_manifest(IMAGE, MANIFEST)
+    """Leave what releasing version 1 leaves: a tagged image in the layout, version and digest in the journal."""
+    run.site.layout(run.model.name).tag("1", IMAGE, MANIFEST)
+    keep_step(run, "register", {"name": run.model.name, "version": "1"})
     keep_step(run, "containerize", {"digest": IMAGE.digest})
 
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from insitu import telemetry
-from insitu.errors import naming_full_disks
+from insitu.errors import naming_write_errors
 from insitu.services import running_api_url
 
 LOGGERS = ("data_checks", "insitu", "tasks")
@@ -26,7 +26,7 @@ def prepare(project: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", ",".join(LOGGERS))
     if "PREFECT_API_URL" not in os.environ:
         home = project / "var" / "prefect"
-        with naming_full_disks(home):
+        with naming_write_errors(home):
             home.mkdir(parents=True, exist_ok=True)
             (home / ".writable").touch()
         os.environ.setdefault("PREFECT_HOME", str(home))

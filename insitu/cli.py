@@ -20,7 +20,7 @@ import click
 from insitu import __version__
 from insitu.errors import InsituError
 
-EXIT_CODES = {"Completed": 0, "NotPromoted": 3, "ValidationFailed": 4}
+EXIT_CODES = {"Completed": 0, "NotPromoted": 3}
 
 
 class Commands(click.Group):

@@ -224,7 +224,7 @@ class BackendUnavailable(InsituError):
 
 
 @contextmanager
-def naming_full_disks(where: object) -> Iterator[None]:
+def naming_write_errors(where: object) -> Iterator[None]:
     """Turn "no space left" under *where* into `StorageFull`, and "not yours" into an `InsituError` that says so."""
     try:
         yield

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from insitu.errors import naming_full_disks
+from insitu.errors import naming_write_errors
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside *path*, gone afterwards unless renamed; raise `StorageFull`."""
-    with naming_full_disks(path):
+    with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".staged-{uuid.uuid4().hex}"
         try:

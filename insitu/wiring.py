@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import RunUnderWay, naming_full_disks
+from insitu.errors import RunUnderWay, naming_write_errors
 from insitu.ports import BlobStore, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs
 from insitu.settings import SiteSettings
 
@@ -66,7 +66,7 @@ class Site:
         """
         path = self.settings.state.root / f".lock-{model}"
         with ExitStack() as held:
-            with naming_full_disks(path.parent):
+            with naming_write_errors(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = held.enter_context(open(path, "a"))
             try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from insitu.edge.data import DATA_ERROR
-from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_full_disks
+from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
 
 _TAIL_BYTES = 32_768
 _CHUNK_BYTES = 65_536
@@ -38,7 +38,7 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    with naming_full_disks(folder):
+    with naming_write_errors(folder):
         code_folder = stage_code(Path(spec["model_folder"]), spec["code"], folder / "code")
     try:
         child = subprocess.Popen(

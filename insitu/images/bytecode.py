@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from insitu.errors import ImageFailed, naming_full_disks
+from insitu.errors import ImageFailed, naming_write_errors
 from insitu.images.layers import Entry, key_of
 
 _BATCH_FILES = 250
@@ -52,7 +52,7 @@ class Sources:
 
 def bytecode(units: Sequence[Sources], cache: Path) -> Iterator[Entry]:
     """Yield the compiled files of *units*, for their place in the image; raise `ImageFailed`."""
-    with naming_full_disks(cache):
+    with naming_write_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
         missing = [unit for unit in units if not (cache / unit.key).is_dir()]
         if missing:

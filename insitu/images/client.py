@@ -37,7 +37,7 @@ _TIMEOUT = Timeout(connect=10, read=120)
 # Only what changes nothing is repeated here; the rest is repeated by the caller, from the start.
 _SAFE = Retry(total=2, status=0)
 _UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=0, redirect=2)
-_TODO = {
+_NEXT_ACTIONS = {
     401: "the registry wants a login, and this version publishes anonymously",
     403: "ask the registry's owner for the right to push to this repository",
     404: "create the repository, or correct its name in the site's settings",
@@ -229,7 +229,7 @@ class RegistryImages:
         return kind(
             f"the registry {self.host} refuses {method} for {self.repository}",
             found=f"{status} {code[1].decode() if code else answer.reason or ''}".strip(),
-            next_action=_TODO.get(status, "look into the registry's log; what was sent stays there"),
+            next_action=_NEXT_ACTIONS.get(status, "look into the registry's log; what was sent stays there"),
         )
 
 

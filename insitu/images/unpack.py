@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
-from insitu.errors import ImageFailed, naming_full_disks
+from insitu.errors import ImageFailed, naming_write_errors
 from insitu.images.blobs import CHUNK_BYTES
 from insitu.images.manifest import parts_of
 from insitu.ports import Descriptor, ImageRegistry
@@ -41,7 +41,7 @@ def unpack_image(images: ImageRegistry, digest: str, work: Path) -> Path:
         raise ImageFailed(f"{images.name} has no image {digest}", next_action="publish it there first")
     _, layers = parts_of(found[1])
     target = work / "images" / digest.replace(":", "-")
-    with naming_full_disks(work):
+    with naming_write_errors(work):
         if not target.is_dir():
             folders = [_layer(images, layer, work) for layer in layers]
             with _staged(target) as staging:

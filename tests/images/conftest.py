@@ -111,7 +111,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     try:
         wait_until(lambda: process.poll() is not None or b"API listen on" in (folder / "log").read_bytes())
         if process.poll() is not None:
-            pytest.skip("a Docker daemon cannot start here: its log says why")
+            last = (folder / "log").read_text(errors="replace").strip().rpartition("\n")[2]
+            pytest.skip(f"a Docker daemon cannot start on this machine: {last[-300:]}")
         yield daemon
     finally:
         process.send_signal(signal.SIGTERM)

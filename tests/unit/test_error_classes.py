@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from insitu import errors
-from insitu.errors import InsituError, Problem, SettingsError, StorageFull, naming_full_disks
+from insitu.errors import InsituError, Problem, SettingsError, StorageFull, naming_write_errors
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, InsituError)]
 EXIT_CODES = {"UsageError": 2, "SettingsError": 2, "DataError": 4}
@@ -95,13 +95,13 @@ def test_an_error_of_a_strange_type_is_still_an_error(name: str) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named(number: int, tmp_path: Path) -> None:
-    with pytest.raises(StorageFull, match=str(tmp_path)), naming_full_disks(tmp_path):
+    with pytest.raises(StorageFull, match=str(tmp_path)), naming_write_errors(tmp_path):
         raise OSError(number, "no space")
 
 
 def test_a_really_full_device_is_named() -> None:
     def fill() -> None:
-        with naming_full_disks("/dev/full"), open("/dev/full", "wb", buffering=0) as file:
+        with naming_write_errors("/dev/full"), open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")
 
     with pytest.raises(StorageFull, match="/dev/full"):
@@ -110,7 +110,7 @@ def test_a_really_full_device_is_named() -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
 def test_a_place_that_may_not_be_written_is_named(number: int, tmp_path: Path) -> None:
-    with pytest.raises(InsituError, match="cannot be written") as caught, naming_full_disks(tmp_path):
+    with pytest.raises(InsituError, match="cannot be written") as caught, naming_write_errors(tmp_path):
         raise OSError(number, "not yours")
     assert type(caught.value) is InsituError
     assert str(tmp_path) in caught.value.what
@@ -120,6 +120,6 @@ def test_a_place_that_may_not_be_written_is_named(number: int, tmp_path: Path) -
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.EISDIR])
 def test_another_error_of_the_disk_is_let_through(number: int, tmp_path: Path) -> None:
     error = OSError(number, "something else")
-    with pytest.raises(OSError, match="something else") as caught, naming_full_disks(tmp_path):
+    with pytest.raises(OSError, match="something else") as caught, naming_write_errors(tmp_path):
         raise error
     assert caught.value is error

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import PublishFailed, naming_full_disks
+from insitu.errors import PublishFailed, naming_write_errors
 from insitu.files import replace_file
 from insitu.images.blobs import BlobFolder, check, copy_verified
 from insitu.images.manifest import MANIFEST_TYPE, canonical, to_json
@@ -109,7 +109,7 @@ class LayoutImages:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from changing the index meanwhile."""
-        with naming_full_disks(self.root):
+        with naming_write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             with (self.root / ".index.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_full_disks
+from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
 from insitu.ports import JobStatus
 
 _GRACE_S = 5.0
@@ -39,7 +39,7 @@ class ProcessJobs:
         folder, child = self.output(key), self._children.get(key)
         if (child and child.poll() is None) or (folder / "result.json").is_file():
             return key
-        with naming_full_disks(folder):
+        with naming_write_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "spec.json").write_text(json.dumps(spec))

@@ -7,6 +7,7 @@
     ├── BlobNotFound                      E-BLOB
     ├── BlobExists                        E-BLOB  create-if-absent lost to an earlier writer
     ├── BlobChanged                       E-BLOB  the ETag is not the pinned one any more
+    ├── StoreRefused                      E-STORE the blob store refuses: no such container, no right, no such version
     ├── NotReady                          E-READY the compute does not fit the job
     ├── TrainingFailed                    E-TRAIN
     ├── GateFailed                        E-GATE  metrics that cannot be judged
@@ -161,6 +162,12 @@ class BlobChanged(InsituError):
     """The blob's ETag is not the one that the caller pinned."""
 
     code = "E-BLOB"
+
+
+class StoreRefused(InsituError):
+    """The blob store refuses: there is no such container, the secret is wrong, or it speaks another version."""
+
+    code = "E-STORE"
 
 
 class NotReady(InsituError):

@@ -15,7 +15,8 @@ from insitu.errors import InsituError
 class BlobStore(Protocol):
     """One container of blobs; names are relative POSIX paths.
 
-    Every method raises `BackendUnavailable` when the store gives no answer.
+    Every method raises `BackendUnavailable` when the store gives no answer, and `StoreRefused` when
+    the container is gone or may not be used.
     """
 
     def list(self, prefix: str = "") -> Iterator[Blob]:

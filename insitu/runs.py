@@ -24,6 +24,7 @@ _THAT_MATTER: dict[str, Any] = {
     "target": True,
     "data": True,
     "train": {"command", "params", "requirements"},
+    "drift": True,
     "gate": True,
     "smoke": True,
 }
@@ -119,7 +120,7 @@ def open_run(project: Path, model: str, site: str, batch_file: Path | None = Non
         store = place.data(settings.data.container)
         names = (b for b in store.list() if fnmatchcase(b.name, settings.data.blobs))
         batch = Batch.of(settings.data.container, names)
-    _require_complete(batch, settings.data, place.data_spec(batch.container)["root"])
+    _require_complete(batch, settings.data, place.data_place(batch.container))
     run = Run(place, settings, batch)
     _require_suite(run)
     return run

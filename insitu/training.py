@@ -146,7 +146,11 @@ def is_kept(run: Run, trained: Trained) -> bool:
 def job_spec(run: Run, champion: ModelVersion | None) -> dict[str, Any]:
     """Return what `insitu.edge.job` reads, as JSON values."""
     model, container = run.model, run.site.data_spec(run.batch.container)
-    shared = {"store": container, "target": model.target.model_dump(mode="json")}
+    shared = {
+        "store": container,
+        "target": model.target.model_dump(mode="json"),
+        "reading": model.data.reading.model_dump(mode="json"),
+    }
     return {
         "model_folder": str(run.model_folder),
         "code": run.code,

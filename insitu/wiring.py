@@ -13,6 +13,7 @@ from typing import Any
 from insitu.errors import RunUnderWay, naming_write_errors
 from insitu.ports import BlobStore, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs
 from insitu.settings import SiteSettings
+from insitu.settings.schema import AzureBlobStore, AzureStateStore, FolderStore
 
 CHAMPION = "champion"
 """The alias of the published version."""
@@ -40,8 +41,25 @@ class Site:
         return open_blobs(self.data_spec(container))
 
     def data_spec(self, container: str) -> dict[str, Any]:
-        """Return how an edge job opens the container, as JSON values."""
-        return {"kind": "folder", "root": str(self.settings.data.root / container)}
+        """Return how an edge job opens the container, as JSON values; of a secret only where it is."""
+        data = self.settings.data
+        if isinstance(data, FolderStore):
+            return {"kind": data.kind, "root": str(data.root / container)}
+        return {"kind": data.kind, "container": container, "store": data.model_dump(mode="json")}
+
+    @property
+    def state_spec(self) -> dict[str, Any]:
+        """Return how another process opens the site's state, as `data_spec` does for data."""
+        state = self.settings.state
+        if isinstance(state, FolderStore):
+            return {"kind": state.kind, "root": str(state.root)}
+        store = state.model_dump(mode="json", exclude={"container"})
+        return {"kind": state.kind, "container": state.container, "store": store}
+
+    def data_place(self, container: str) -> str:
+        """Return where people find the container: its folder or its address."""
+        data = self.settings.data
+        return str(data.root / container) if isinstance(data, FolderStore) else f"{data.account_url}/{container}"
 
     def layout(self, model: str) -> ImageRegistry:
         """Return where images of *model* are assembled."""
@@ -59,12 +77,17 @@ class Site:
 
     @contextmanager
     def only_run(self, model: str) -> Iterator[None]:
-        """Keep other runs of *model* out; the lock falls when the process ends, however it ends.
+        """Keep other runs of *model* on this machine out; the lock falls when the process ends, however it ends.
 
         Raises:
             RunUnderWay: Another process runs this model now.
         """
-        path = self.settings.state.root / f".lock-{model}"
+        state = self.settings.state
+        path = (
+            state.root / f".lock-{model}"
+            if isinstance(state, FolderStore)
+            else self.settings.compute.work / f".lock-{self.name}-{model}"
+        )
         with ExitStack() as held:
             with naming_write_errors(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +104,6 @@ class Site:
 
 def open_site(project: Path, settings: SiteSettings) -> Site:
     """Return the site that *settings* describe; nothing is contacted yet."""
-    from insitu.adapters.local.blobs import FolderBlobs
     from insitu.adapters.local.compute import LocalCompute
     from insitu.adapters.local.jobs import ProcessJobs
     from insitu.adapters.local.models import MlflowModels
@@ -92,7 +114,7 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
     return Site(
         project=project,
         settings=settings,
-        state=FolderBlobs(settings.state.root),
+        state=_state(settings.state),
         compute=LocalCompute(work, settings.compute.reserve_memory_mb * mega, settings.compute.reserve_disk_mb * mega),
         jobs=ProcessJobs(work / "jobs"),
         models=MlflowModels(settings.models.uri, settings.models.artifacts),
@@ -102,7 +124,15 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
 
 def open_blobs(spec: Mapping[str, Any]) -> BlobStore:
     """Return the container that `Site.data_spec` described; used by edge jobs too."""
-    return _open_folder(Path(spec["root"]))
+    if spec["kind"] == "folder":
+        return _open_folder(Path(spec["root"]))
+    return _open_azure(AzureBlobStore.model_validate(spec["store"]), spec["container"])
+
+
+def _state(settings: FolderStore | AzureStateStore) -> BlobStore:
+    if isinstance(settings, FolderStore):
+        return _open_folder(settings.root)
+    return _open_azure(settings, settings.container)
 
 
 @cache
@@ -111,3 +141,9 @@ def _open_folder(root: Path) -> BlobStore:
     from insitu.adapters.local.blobs import FolderBlobs
 
     return FolderBlobs(root)
+
+
+def _open_azure(settings: AzureBlobStore, container: str) -> BlobStore:
+    from insitu.adapters.azure.blobs import AzureBlobs
+
+    return AzureBlobs(settings, container)

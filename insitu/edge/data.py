@@ -13,26 +13,28 @@ validated raises `BlobChanged`, and no byte of the new version is returned.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insitu.batch import Batch, Blob
+from insitu.batch import Batch
 from insitu.errors import DataError, InsituError, UsageError
 from insitu.files import replace_file
 from insitu.ports import BlobStore
+from insitu.settings import ReadingSettings
 from insitu.wiring import open_blobs
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from insitu.tables.table import Table
 
 
 DATA_ERROR = "data_error.json"
@@ -51,6 +53,7 @@ class EdgeBatch:
         params: The `[train.params]` of model.toml.
         output: The folder for `model/`, `model.onnx`, `metrics.json` and plots.
         job: The edge job's folder.
+        reading: The `[data.reading]` of model.toml.
     """
 
     batch: Batch
@@ -59,38 +62,50 @@ class EdgeBatch:
     params: Mapping[str, Any]
     output: Path
     job: Path
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     def schema(self) -> pa.Schema:
-        """Return the columns and their types, as the first blob has them."""
-        with self._open(self.batch.blobs[0]) as file:
-            return file.schema_arrow
+        """Return the columns and their types: the union over the blobs, then those in the blobs' names."""
+        with self._telling():
+            return self._table.schema
 
     def record_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in blob order; raise `BlobChanged`, `DataError` for an unreadable blob."""
-        for blob in self.batch.blobs:
-            with self._open(blob) as file:
-                if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
-                    raise DataError(f"blob {blob.name} has no column {', '.join(missing)}", next_action=_MEND_COLUMNS)
-                yield from file.iter_batches(columns=None if columns is None else list(columns))
+        from insitu.tables.table import read
+
+        with self._telling():
+            table = self._table
+            names = self._names(columns)
+            for part in table.parts:
+                for rows, _ in read(self.store, part, table.schema, names, self.reading):
+                    yield from rows.select(names).to_batches()
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, shape (n_rows, n_columns), in memory."""
         import pyarrow as pa
 
         batches = list(self.record_batches(columns))
-        wanted = [field for field in self.schema() if columns is None or field.name in columns]
-        return pa.Table.from_batches(batches, batches[0].schema if batches else pa.schema(wanted))
+        return pa.Table.from_batches(batches, pa.schema([self.schema().field(name) for name in self._names(columns)]))
+
+    @cached_property
+    def _table(self) -> Table:
+        from insitu.tables.table import open_table
+
+        return open_table(self.store, self.batch, self.reading)
+
+    def _names(self, columns: Sequence[str] | None) -> list[str]:
+        held = self._table.schema.names
+        if missing := sorted(set(columns or ()) - set(held)):
+            raise DataError(
+                f"the batch of {self.batch.container} has no column {', '.join(missing)}", next_action=_MEND_COLUMNS
+            )
+        return held if columns is None else list(columns)
 
     @contextmanager
-    def _open(self, blob: Blob) -> Iterator[pq.ParquetFile]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+    def _telling(self) -> Iterator[None]:
+        """Leave what the reading raises for the edge job."""
         try:
-            yield pq.ParquetFile(pa.PythonFile(BlobFile(self.store, blob)), pre_buffer=True)
-        except (pa.ArrowException, OSError) as exc:
-            error = DataError(f"blob {blob.name} cannot be read as Parquet", next_action="upload it again")
-            raise self._left(error) from exc
+            yield
         except InsituError as error:
             self._left(error)
             raise
@@ -118,33 +133,6 @@ class EdgeBatch:
         return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1
 
 
-class BlobFile(io.RawIOBase):
-    """A blob as a read-only seekable file; every read is conditional on its ETag."""
-
-    def __init__(self, store: BlobStore, blob: Blob) -> None:
-        self._store, self._blob, self._position = store, blob, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blob.size_bytes}[whence]
-        self._position = start + offset
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        length = self._blob.size_bytes - self._position if size < 0 else size
-        data = self._store.read(self._blob.name, etag=self._blob.etag, offset=self._position, length=length)
-        self._position += len(data)
-        return data
-
-
 def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
     """Return the batch that `INSITU_BATCH` (the path of a JSON manifest) describes.
 
@@ -166,4 +154,5 @@ def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
         params=json.loads(environ.get("INSITU_PARAMS", "{}")),
         output=Path(environ["INSITU_OUTPUT"]),
         job=Path(environ["INSITU_BATCH"]).parent,
+        reading=ReadingSettings.model_validate(manifest.get("reading", {})),
     )

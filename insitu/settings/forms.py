@@ -33,6 +33,19 @@ def _file_under_project(uri: str, info: ValidationInfo) -> str:
     return f"{scheme}{slashes}{info.context['project'] / file}" if slashes and info.context else uri
 
 
+def _emulated_or_encrypted(url: str) -> str:
+    """Refuse what only an emulator has: no TLS, and the account as a path."""
+    if not re.match(r"https?://(127\.|localhost\b|\[::1\])", url) and not re.fullmatch("https://[^/]+", url):
+        raise ValueError("https://ACCOUNT.blob.REGION.FQDN; without TLS, or with a path, only an emulator's is")
+    return url
+
+
+def _spoken_version(version: str) -> str:
+    if version < OLDEST_SERVICE_VERSION:
+        raise ValueError(f"{OLDEST_SERVICE_VERSION} or newer: Microsoft's library speaks nothing older")
+    return version
+
+
 def _parameter(value: Any) -> int | float | str | bool:
     infinite = isinstance(value, float) and not isfinite(value)  # JSON has no such numbers
     if infinite or not isinstance(value, int | float | str):  # bool is an int
@@ -40,6 +53,7 @@ def _parameter(value: Any) -> int | float | str | bool:
     return value
 
 
+OLDEST_SERVICE_VERSION = "2019-02-02"
 _ONE_LINE = "text, not empty and with no space around it"
 _HOST = r"(?!\d+(:|$))[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]"
 _PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
@@ -47,11 +61,36 @@ _PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
 Text = Annotated[str, _form(r"\S(.*\S)?", _ONE_LINE)]
 Name = Annotated[str, _form("[a-z0-9][a-z0-9_-]*", "a file or folder name of a-z, 0-9, - and _")]
 Container = Annotated[str, _form("(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", "3 to 63 of a-z, 0-9 and single -")]
+Delimiter = Annotated[str, _form("[\t !#-~]", "one ASCII character, such as ; or a tab")]
 BlobPattern = Annotated[str, _form(r"[^/\s](.*\S)?", "a pattern relative to the container, such as *.parquet")]
 SuiteName = Annotated[str, _form(r"[\w-]+", "the name of a suite, without folder and without .json")]
 PartitionKey = Annotated[str, _form(r"\w+", 'the key of a partition such as month=1, without "="')]
 RegistryHost = Annotated[
     str, _form(f"({_HOST})(:({_PORT}))?", "host or host:port, such as localhost:5000: no scheme, no path")
+]
+AccountUrl = Annotated[
+    str,
+    _form(
+        rf"https?://({_HOST})(:({_PORT}))?(/[a-z0-9]+)?",
+        "https://ACCOUNT.blob.REGION.FQDN, without a container and without a signature",
+    ),
+    AfterValidator(_emulated_or_encrypted),
+]
+AccountName = Annotated[str, _form("[a-z0-9]{3,24}", "3 to 24 of a-z and 0-9")]
+ServiceVersion = Annotated[
+    str,
+    _form(r"20\d\d-\d\d-\d\d", 'a version of the service, such as "2019-07-07"'),
+    AfterValidator(_spoken_version),
+]
+VariableName = Annotated[
+    str, _form(r"(?!INSITU_)[A-Za-z_][A-Za-z0-9_]*", "the name of a variable; those with INSITU_ are settings")
+]
+SparkAddress = Annotated[
+    str,
+    _form(
+        rf"local\[(\*|[1-9]\d*)\]|spark://({_HOST}):({_PORT})(,({_HOST}):({_PORT}))*|sc://({_HOST}):({_PORT})(/;use_ssl=true)?",
+        "spark://HOST:PORT of a master, sc://HOST:PORT of a Spark Connect server, or local[CORES]",
+    ),
 ]
 MlflowUri = Annotated[
     str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from typing import Any, NamedTuple, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -11,9 +12,20 @@ from pydantic import BaseModel, ValidationError
 from insitu.errors import Problem
 from insitu.settings.sources import ENVIRONMENT, Source, did_you_mean, dotted, toml_value
 from insitu.settings.toml_lines import KeyPath
-from insitu.settings.words import NAME_FIELD, Slot, choices, in_words, keys_of, nearest, paths_of, slot_at
+from insitu.settings.words import (
+    KIND_FIELD,
+    NAME_FIELD,
+    Slot,
+    choices,
+    in_words,
+    keys_of,
+    nearest,
+    paths_of,
+    slot_at,
+    without_kinds,
+)
 
-_SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
+_SECRET = re.compile(r"password|secret|token|key|\bsas", re.IGNORECASE)
 _SHOWN_CHARACTERS = 60
 
 
@@ -50,9 +62,11 @@ def problems_of(source: Source, model: type[BaseModel], error: ValidationError) 
         if path in meant:
             problems.append(unknown_key(source, model, path, meant[path]))
         elif detail["type"] == "missing" and path not in meant.values():
-            problems.append(_problem(source, path, in_words(_slot(model, path))))
+            problems.append(_problem(source, without_kinds(model, path), in_words(_slot(model, path))))
         elif detail["type"] == "value_error":
-            problems.extend(_objections(source, path, detail["ctx"]["error"]))
+            problems.extend(_objections(source, without_kinds(model, path), detail["ctx"]["error"]))
+        elif detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            problems.append(_ill_typed(source, model, (*path, KIND_FIELD), None))
         elif detail["type"] != "missing":
             problems.append(_ill_typed(source, model, path, detail["input"]))
     return sorted(problems, key=lambda problem: (problem.line is None, problem.line))
@@ -64,7 +78,8 @@ def unknown_key(source: Source, model: type[BaseModel], path: KeyPath, meant: Ke
         wanted = "no such key: the name is taken from the name of the file or folder"
     else:
         wanted = "one of " + ", ".join(keys_of(_slot(model, path[:-1]).kind))
-    hint = did_you_mean(source.spelled(meant, path)) if meant else None
+    path = without_kinds(model, path)
+    hint = did_you_mean(source.spelled(without_kinds(model, meant), path)) if meant else None
     value = _shown(path, _value_at(source.values, path))
     return Problem(*source.place(path), f"an unknown key, holding {value}", wanted, hint)
 
@@ -79,7 +94,7 @@ def _objections(source: Source, path: KeyPath, error: Exception) -> list[Problem
 
 
 def _ill_typed(source: Source, model: type[BaseModel], path: KeyPath, value: Any) -> Problem:
-    slot = _slot(model, path)
+    slot, path = _slot(model, path), without_kinds(model, path)
     hint = _nearest_word(source, path, choices(slot))
     if not hint and source.place(path)[0] != ENVIRONMENT and not _SECRET.search(dotted(path)):
         rewritten = _rewritten(slot, value)
@@ -118,7 +133,7 @@ def _rewritten(slot: Slot, value: Any) -> str | None:
         return str(int(value))
     if slot.kind in (int, float) and isinstance(value, str):
         return value if type(toml_value(value)) is slot.kind else None
-    if slot.kind is str and type(value) in (int, float):
+    if slot.kind is str and type(value) in (int, float, date):
         return f'"{value}"'
     return None
 
@@ -142,4 +157,5 @@ def _shown(path: KeyPath, value: Any) -> str:
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
         return "a table" if isinstance(value, dict) else "a list of tables"
     text = re.sub(r"//[^/@\s]*@", "//***@", json.dumps(value, ensure_ascii=False, default=str))
+    text = re.sub(r"\bsig=[^&\s\"]*", "sig=***", text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from insitu.errors import Problem
 from insitu.settings.forms import (
+    AccountName,
+    AccountUrl,
     BlobPattern,
     Container,
+    Delimiter,
     MlflowUri,
     Name,
     Parameter,
     PartitionKey,
     ProjectPath,
     RegistryHost,
+    ServiceVersion,
+    SparkAddress,
     SuiteName,
     Text,
+    VariableName,
 )
 from insitu.settings.loading import Kind, collecting, load
 from insitu.settings.problems import Clash, Contradiction
@@ -63,6 +69,49 @@ class FolderStore(Strict):
     root: ProjectPath = Field(description="the folder; a relative path starts at the project")
 
 
+class SecretSource(Strict):
+    """Where a secret is: settings name the place and never hold the secret."""
+
+    env: VariableName | None = Field(default=None, description="the variable that holds it")
+    file: ProjectPath | None = Field(default=None, description="the file that holds it and nothing else")
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> SecretSource:
+        if (self.env is None) == (self.file is None):
+            raise ValueError('{ env = "VARIABLE" } or { file = "PATH" }')
+        return self
+
+
+class AzureBlobStore(Strict):
+    """Blobs of one account of Azure Blob Storage: on Azure Stack Hub, in Azure, or an emulator's."""
+
+    kind: Literal["azure-blob"] = Field(description="blobs are those of an Azure storage account")
+    account_url: AccountUrl = Field(description="https://ACCOUNT.blob.REGION.FQDN")
+    account: AccountName | None = Field(default=None, description="the account's name, where the address does not say")
+    key: SecretSource | None = Field(default=None, description="where the account key is")
+    sas: SecretSource | None = Field(default=None, description="where a shared access signature is")
+    api_version: ServiceVersion = Field(default="2019-07-07", description="the service version to speak")
+    ca_bundle: ProjectPath | None = Field(default=None, description="PEM file of the authorities to trust")
+
+    @model_validator(mode="after")
+    def _has_one_secret(self) -> AzureBlobStore:
+        if (self.key is None) == (self.sas is None):
+            raise ValueError("either key or sas, to say where the secret is")
+        return self
+
+    @property
+    def account_name(self) -> str:
+        """The account's name: of an emulator's address the path, else the first word of the host."""
+        _, _, host, *path = self.account_url.split("/")
+        return self.account or (path[0] if path else host.split(".")[0].split(":")[0])
+
+
+class AzureStateStore(AzureBlobStore):
+    """Blobs of one container of an account."""
+
+    container: Container = Field(default="insitu-state", description="the container; it must exist")
+
+
 class MlflowModels(Strict):
     """A model registry that MLflow keeps."""
 
@@ -88,13 +137,36 @@ class ProcessCompute(Strict):
     reserve_disk_mb: int = Field(default=256, ge=0, description="MB of disk that a job must leave free")
 
 
+class ValidationSettings(Strict):
+    """What checks the data."""
+
+    engine: Literal["local", "spark"] = Field(default="local", description="a process of this machine, or a cluster")
+    spark: SparkAddress | None = Field(
+        default=None,
+        validate_default=True,
+        description="the cluster: spark://HOST:PORT, sc://HOST:PORT for Spark Connect, or local[CORES]",
+    )
+    wait_s: int = Field(default=120, ge=1, description="seconds to wait for the cluster's answer, or for a free core")
+
+    @field_validator("spark")
+    @classmethod
+    def _is_there_for_spark(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("engine") == "spark":
+            raise ValueError('an address such as "spark://HOST:PORT", as engine = "spark" needs one')
+        return value
+
+
 class SiteSettings(Strict):
     """A place with data and compute."""
 
     name: Name = Field(description="the name of the file")
     description: str = Field(default="", description="one line for people")
-    data: FolderStore = Field(description="where the data is: one container per folder below root")
-    state: FolderStore = Field(description="where insitu keeps claims, batches, reports and decisions")
+    data: FolderStore | AzureBlobStore = Field(
+        discriminator="kind", description="where the data is: containers of an account, or folders below root"
+    )
+    state: FolderStore | AzureStateStore = Field(
+        discriminator="kind", description="where insitu keeps claims, batches, reports and decisions"
+    )
     models: MlflowModels = Field(description="where model versions are registered")
     compute: ProcessCompute = Field(description="what training runs on")
     images: FolderStore = Field(
@@ -102,6 +174,7 @@ class SiteSettings(Strict):
         validate_default=True,  # the default is relative to the project, too
         description="where OCI image layouts and the build cache are",
     )
+    validation: ValidationSettings = Field(default=ValidationSettings(), description="what checks the data")
     registry: RegistryHost | None = Field(
         default=None, description="host:port of the OCI registry to publish to; none: the layout under images"
     )
@@ -125,6 +198,20 @@ class TargetSettings(Strict):
         return value
 
 
+class ReadingSettings(Strict):
+    """How the blobs are read, and how large what is in them may become."""
+
+    types: dict[Text, Literal["integer", "number", "text", "flag", "timestamp", "date"]] = Field(
+        default={}, description="types of CSV or JSON Lines columns; the others are found in the first rows"
+    )
+    delimiter: Delimiter = Field(default=",", description="what separates the fields of a CSV line")
+    max_line_mb: int = Field(default=16, ge=1, le=1024, description="MB of the longest line of a text blob")
+    max_ratio: int = Field(default=200, ge=1, description="how many times its size a compressed blob may become")
+    max_row_group_mb: int = Field(
+        default=1024, ge=1, description="MB of a Parquet row group in memory, in the columns that are read"
+    )
+
+
 class DataSettings(Strict):
     """What the model learns from."""
 
@@ -137,6 +224,7 @@ class DataSettings(Strict):
     holdout_blobs: int = Field(
         default=1, ge=1, description="how many of the latest blobs, by name, are kept for the gate"
     )
+    reading: ReadingSettings = Field(default=ReadingSettings(), description="how the blobs are read")
 
 
 class TrainSettings(Strict):
@@ -205,6 +293,18 @@ class GateSettings(Strict):
         return value
 
 
+class DriftSettings(Strict):
+    """How far new data may be from what the champion was trained on; without a limit it is only reported."""
+
+    columns: list[Text] = Field(default=[], description="which columns are compared; none: those of the suite")
+    max_psi: float | None = Field(default=None, gt=0, description="population stability index; above 0.25 is a shift")
+    max_jensen_shannon: float | None = Field(default=None, gt=0, le=1, description="Jensen-Shannon distance, 0 to 1")
+    max_missing_change: float | None = Field(default=None, gt=0, le=1, description="change of the share without value")
+    max_new_categories: float | None = Field(
+        default=None, ge=0, le=1, description="share of rows with a category that the champion never saw"
+    )
+
+
 class SmokeSettings(Strict):
     """How the finished image is tried out."""
 
@@ -221,6 +321,9 @@ class ModelSettings(Strict):
     data: DataSettings = Field(description="what the model learns from")
     train: TrainSettings = Field(description="how it is trained")
     needs: NeedSettings = Field(default=NeedSettings(), description="what the compute must have free")
+    drift: DriftSettings = Field(
+        default=DriftSettings(), description="how far new data may be from the champion's training data"
+    )
     gate: GateSettings = Field(description="when a challenger may replace the champion")
     smoke: SmokeSettings = Field(default=SmokeSettings(), description="how the finished image is tried out")
 

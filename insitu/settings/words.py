@@ -15,6 +15,8 @@ from insitu.settings.toml_lines import KeyPath
 
 # Filled from the name of the file or folder, so that the two cannot disagree.
 NAME_FIELD = "name"
+# Tells of which kind a table is, where it can be of several.
+KIND_FIELD = "kind"
 
 _TYPES: dict[Any, str] = {
     int: "a whole number",
@@ -34,17 +36,17 @@ class Slot(NamedTuple):
 
 
 def keys_of(kind: Any) -> tuple[str, ...]:
-    """Return the keys that a table of this kind knows; none when it is no settings model."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-        return ()
-    return tuple(key for key in kind.model_fields if key != NAME_FIELD)
+    """Return the keys that a table of this kind, or of one of these kinds, knows; none when it is no settings model."""
+    keys = (key for model in _models(kind) for key in model.model_fields if key != NAME_FIELD)
+    return tuple(dict.fromkeys(keys))
 
 
 def paths_of(kind: Any) -> Iterator[KeyPath]:
     """Yield the path of every declared key, outer before inner."""
     for key in keys_of(kind):
         yield (key,)
-        yield from ((key, *inner) for inner in paths_of(_slot(kind.model_fields[key].annotation).kind))
+        below = _below(kind, key)
+        yield from ((key, *inner) for inner in paths_of(below and below.kind))
 
 
 def slot_at(model: type[BaseModel], path: KeyPath) -> Slot | None:
@@ -53,6 +55,12 @@ def slot_at(model: type[BaseModel], path: KeyPath) -> Slot | None:
     for part in path:
         slot = _below(slot.kind, part) if slot else None
     return slot
+
+
+def without_kinds(model: type[BaseModel], path: KeyPath) -> KeyPath:
+    """Return *path* as the file has it: Pydantic names the kind, too, where a table is of one of several kinds."""
+    slots = (slot_at(model, path[:n]) for n in range(len(path)))
+    return tuple(part for part, slot in zip(path, slots, strict=True) if not (slot and part in _kinds(slot.kind)))
 
 
 def choices(slot: Slot) -> tuple[str, ...]:
@@ -89,10 +97,30 @@ def _slot(annotation: Any, bounds: tuple[Any, ...] = (), about: str = "") -> Slo
     return Slot(annotation, bounds, about)
 
 
+def _models(kind: Any) -> tuple[type[BaseModel], ...]:
+    """Return the settings models that a table of this kind can be; none when it is no table of known keys."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return tuple(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+
+
+def _kinds(kind: Any) -> dict[str | int, type[BaseModel]]:
+    """Return the models of a table that can be of several kinds, by what its key `kind` says; else none."""
+    models = _models(kind)
+    if len(models) < 2:
+        return {}
+    return {word: model for model in models for word in get_args(model.model_fields[KIND_FIELD].annotation)}
+
+
 def _below(kind: Any, part: str | int) -> Slot | None:
-    if part in keys_of(kind):
-        field = kind.model_fields[part]
-        return _slot(field.annotation, tuple(field.metadata), field.description or "")
+    if kinds := _kinds(kind):
+        if part == KIND_FIELD:
+            return Slot(Literal.__getitem__(tuple(kinds)))
+        if part in kinds:
+            return Slot(kinds[part])
+    for model in _models(kind):
+        if part in keys_of(model):
+            field = model.model_fields[str(part)]
+            return _slot(field.annotation, tuple(field.metadata), field.description or "")
     if get_origin(kind) in (dict, list):
         return _slot(get_args(kind)[-1])
     return None

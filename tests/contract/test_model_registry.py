@@ -31,7 +31,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables, which take it seconds to make; made once and copied."""
     root = tmp_path_factory.mktemp("empty")
     uri, artifacts = place_of(root)
-    assert MlflowModels(uri, artifacts).versions("any") == []
+    assert MlflowModels(uri, artifacts)._client.search_registered_models() == []  # makes the database
     source = root / "my models/mlflow.db"
     with sqlite3.connect(source) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
-from insitu.edge.data import DATA_ERROR, BlobFile, EdgeBatch, open_batch
+from insitu.edge.data import DATA_ERROR, EdgeBatch, open_batch
 from insitu.errors import BlobChanged, BlobNotFound, DataError, InsituError, UsageError
 
 Open = Callable[..., EdgeBatch]
@@ -94,15 +95,50 @@ def test_the_label_may_be_a_feature_of_itself(store: FolderBlobs, pinned: Open) 
     assert len(features) == len(labels) == 4
 
 
-def test_blobs_whose_columns_lie_in_another_order_are_one_table(store: FolderBlobs, pinned: Open) -> None:
-    store.create("a", parquet({"x": [1], "y": ["one"]}))
-    store.create("b", parquet({"y": ["two"], "x": [2]}))
-    assert pinned().table(["x", "y"]).to_pydict() == {"x": [1, 2], "y": ["one", "two"]}
-
-
 def told(folder: Path) -> InsituError:
     """Return the error that the script left for the edge job."""
     return InsituError.from_json(json.loads((folder / DATA_ERROR).read_text()))
+
+
+def test_blobs_whose_columns_lie_in_another_order_are_refused_and_the_edge_job_is_told(
+    store: FolderBlobs, pinned: Open, tmp_path: Path
+) -> None:
+    store.create("a", parquet({"x": [1], "y": ["one"]}))
+    store.create("b", parquet({"y": ["two"], "x": [2]}))
+    with pytest.raises(DataError, match="blob b has other columns than a"):
+        pinned().table(["x", "y"])
+    assert "another order" in str(told(tmp_path))
+
+
+def test_columns_come_in_the_order_in_which_they_are_asked_for(store: FolderBlobs, pinned: Open) -> None:
+    store.create("a", parquet({"x": [1], "y": ["one"]}))
+    assert pinned().table(["y", "x"]).column_names == ["y", "x"]
+
+
+def test_a_later_blob_may_have_a_column_more_and_names_hold_columns_too(store: FolderBlobs, pinned: Open) -> None:
+    store.create("year=2012/a", parquet({"x": [1]}))
+    store.create("year=2013/a", parquet({"x": [2], "y": ["two"]}))
+    batch = pinned()
+    rows = {"x": [1, 2], "y": [None, "two"], "year": [2012, 2013]}
+    assert batch.table().to_pydict() == rows
+    assert batch.schema().names == list(rows)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl"])
+def test_text_blobs_are_read_as_the_settings_say(store: FolderBlobs, tmp_path: Path, name: str) -> None:
+    text = {"csv": b"code,delay\n007,20\n008,\n", "jsonl": b'{"code":"007","delay":20}\n{"code":"008"}\n'}
+    content = text[name.split(".")[1]]
+    store.create(name, gzip.compress(content) if name.endswith(".gz") else content)
+    manifest = Batch.of("c", store.list()).to_json() | {
+        "store": {"kind": "folder", "root": str(store.root)},
+        "target": {"task": "classification", "label_column": "delay", "label_above": 15.0},
+        "reading": {"types": {"code": "text", "delay": "number"}},
+    }
+    (tmp_path / "batch.json").write_text(json.dumps(manifest))
+    batch = open_batch({"INSITU_BATCH": str(tmp_path / "batch.json"), "INSITU_OUTPUT": str(tmp_path / "out")})
+    features, labels = batch.examples(["code"])
+    assert (features["code"].tolist(), labels.tolist()) == (["007"], [1])
+    assert batch.schema() == pa.schema({"code": pa.string(), "delay": pa.float64()})
 
 
 def test_blobs_without_rows_are_a_table_without_rows(store: FolderBlobs, pinned: Open) -> None:
@@ -201,17 +237,3 @@ def test_outside_an_edge_job_there_is_no_batch(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="edge job") as caught:
         open_batch(environ)
     assert "insitu retrain" in str(caught.value)
-
-
-def test_a_blob_is_a_file_that_can_be_read_and_sought(store: FolderBlobs) -> None:
-    data = bytes(range(256)) * 10
-    file = BlobFile(store, store.create("a", data))
-    plain = io.BytesIO(data)
-    assert (file.readable(), file.seekable(), file.writable()) == (True, True, False)
-    for where, whence in ((100, io.SEEK_SET), (-30, io.SEEK_END), (-50, io.SEEK_CUR), (5000, io.SEEK_SET)):
-        assert file.seek(where, whence) == plain.seek(where, whence)
-        assert file.read(20) == plain.read(20)
-        assert file.tell() == plain.tell()
-    file.seek(0)
-    assert file.read() == data
-    assert file.read() == b""

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fcntl import LOCK_EX, flock
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from insitu.adapters.names import is_blob_name, require_blob_name
 from insitu.batch import Blob
-from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError, UsageError
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError
 from insitu.files import staged, write_through
 
 _CHUNK_BYTES = 1 << 20
@@ -40,7 +41,7 @@ class FolderBlobs:
         """Yield the names under *prefix*, in name order."""
         files = (path for path in self.root.rglob("*") if path.is_file())
         names = (path.relative_to(self.root).as_posix() for path in files)
-        yield from sorted(n for n in names if n.startswith(prefix) and not _is_hidden(n))
+        yield from sorted(n for n in names if n.startswith(prefix) and is_blob_name(n))
 
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
@@ -81,13 +82,8 @@ class FolderBlobs:
         return written
 
     def _path(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not parts or name != "/".join(parts) or parts[0] == "/" or _is_hidden(name) or "\0" in name:
-            raise UsageError(
-                f"{name!r} is not a blob name",
-                wanted="a relative path without empty, '.', '..' or hidden parts",
-            )
-        return self.root.joinpath(*parts)
+        require_blob_name(name)
+        return self.root / name
 
     @contextmanager
     def _open(self, name: str) -> Iterator[int]:
@@ -143,10 +139,6 @@ class FolderBlobs:
         with open(self.root / ".lock", "w") as lock:
             flock(lock, LOCK_EX)
             yield
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _short(etag: str) -> str:

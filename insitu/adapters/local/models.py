@@ -34,12 +34,22 @@ class MlflowModels:
     artifacts: Path
 
     @cached_property
+    def _database(self) -> Path | None:
+        """The database, where it is a file."""
+        path = unquote(urlparse(self.uri).path)
+        return Path(path[1:] if path.startswith("//") else path) if self.uri.startswith("sqlite:") else None
+
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether nothing was ever registered: a question alone makes no database."""
+        return self._database is not None and not self._database.exists()
+
+    @cached_property
     def _client(self) -> MlflowClient:
         from mlflow import MlflowClient
 
-        path = Path(unquote(urlparse(self.uri).path))
-        if self.uri.startswith("sqlite:"):
-            Path(str(path)[1:] if str(path).startswith("//") else path).parent.mkdir(parents=True, exist_ok=True)
+        if self._database is not None:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def find(self, model: str, run_key: str) -> ModelVersion | None:
@@ -64,12 +74,16 @@ class MlflowModels:
 
     def versions(self, model: str) -> Sequence[ModelVersion]:
         """Return every version, oldest first."""
+        if self._is_untouched:
+            return []
         with _translated(model):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
         return sorted(map(_version, found), key=lambda v: int(v.version))
 
     def alias(self, model: str, alias: str) -> ModelVersion | None:
         """Return the version that *alias* names."""
+        if self._is_untouched:
+            return None
         from mlflow.exceptions import MlflowException
 
         try:

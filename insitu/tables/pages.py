@@ -1,0 +1,82 @@
+"""What the page headers of a Parquet column chunk say, before a page is decompressed.
+
+A footer can say anything about sizes: a page becomes as large as its own header says. The numbers of
+the fields are those of `PageHeader` in the Parquet format's parquet.thrift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from insitu.tables.thrift import BadThrift, struct
+
+ReadAt = Callable[[int, int], bytes]
+
+DELTA_BYTE_ARRAY = 7
+DICTIONARY_ENCODINGS = frozenset({2, 8})
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_HEADER_BYTES = 1 << 10
+_LARGEST_HEADER_BYTES = 64 << 20  # with the smallest and largest value of the page
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The pages of one column chunk.
+
+    Attributes:
+        uncompressed_bytes: Sum over all pages.
+        values: How many, nulls included.
+        dictionary_bytes: Of the dictionary page; 0 without one.
+        dictionary_values: How many are in it.
+        encodings: Of the data pages, as parquet.thrift numbers them.
+    """
+
+    uncompressed_bytes: int
+    values: int
+    dictionary_bytes: int
+    dictionary_values: int
+    encodings: frozenset[int]
+
+    @property
+    def longest_repeated(self) -> int:
+        """Bytes of the longest value that may stand for many: one of the dictionary, or a shared prefix."""
+        return self.uncompressed_bytes if DELTA_BYTE_ARRAY in self.encodings else self.dictionary_bytes
+
+
+def pages_of(read_at: ReadAt, start: int, end: int, values: int) -> Pages:
+    """Walk the headers from *start* on until *values* are found, not beyond *end*; raise `BadThrift`."""
+    uncompressed = found = dictionary_bytes = dictionary_values = 0
+    encodings = set()
+    while found < values:
+        header, length = _header(read_at, start, end)
+        kind, size, compressed = (_number(header, key) for key in (1, 2, 3))
+        uncompressed += size
+        if kind == _DICTIONARY_PAGE:
+            dictionary_bytes, dictionary_values = dictionary_bytes + size, _number(header.get(7), 1)
+        elif kind in (_DATA_PAGE, _DATA_PAGE_V2):
+            page, encoding = (header.get(5), 2) if kind == _DATA_PAGE else (header.get(8), 4)
+            found += _number(page, 1)
+            encodings.add(_number(page, encoding))
+        start += length + compressed
+    return Pages(uncompressed, found, dictionary_bytes, dictionary_values, frozenset(encodings))
+
+
+def _number(struct: Any, key: int) -> int:
+    value = struct.get(key) if isinstance(struct, dict) else None
+    if not isinstance(value, int) or value < 0:
+        raise BadThrift
+    return value
+
+
+def _header(read_at: ReadAt, start: int, end: int) -> tuple[dict[int, Any], int]:
+    size, room = _HEADER_BYTES, min(end - start, _LARGEST_HEADER_BYTES)
+    while True:
+        data = read_at(start, max(0, min(size, room)))
+        try:
+            return struct(data)
+        except IndexError:
+            if size >= room:
+                raise BadThrift from None
+            size *= 16

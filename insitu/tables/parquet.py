@@ -1,0 +1,196 @@
+"""Parquet blobs, read by range: the footer, then the column chunks that are needed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from insitu.batch import Blob
+from insitu.errors import DataError
+from insitu.ports import BlobStore
+from insitu.settings.schema import ReadingSettings
+from insitu.tables.expansion import expanded_bytes, plain_type
+from insitu.tables.footers import Chunk, EncryptedColumns, row_groups
+from insitu.tables.pages import DICTIONARY_ENCODINGS, Pages, pages_of
+from insitu.tables.shapes import Part, Shape, require_unique_names, unreadable
+from insitu.tables.streams import BlobFile, Range
+
+_KIND = "Parquet"
+_MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+_TAIL_BYTES = 16 << 10
+_GAP_BYTES = 4 << 10
+_FEW = 8  # with this many rows per value of a dictionary, it is decoded faster than the values
+
+
+def shape_of(store: BlobStore, blob: Blob, reading: ReadingSettings) -> Shape:
+    """Read the footer of *blob*; raise `DataError`, `BlobChanged`. No setting matters to it."""
+    file = BlobFile(store, blob)
+    encoded = _footer(file)
+    with _decoding(blob, "the footer"):
+        footer = pq.read_metadata(io.BytesIO(_MAGIC + encoded))
+        groups = row_groups(encoded[:-8], footer.schema)
+    schema = _schema(blob, footer)
+    parts = tuple(
+        Part(blob, f"row group {index}", rows, schema, footer, index, chunks)
+        for index, (rows, chunks) in enumerate(groups)
+        if rows
+    )
+    return Shape(blob, schema, sum(rows for rows, _ in groups), file.bytes_read, parts)
+
+
+def read(
+    store: BlobStore, part: Part, schema: pa.Schema, names: Sequence[str], reading: ReadingSettings
+) -> Iterator[tuple[pa.Table, int]]:
+    """Yield the row group once, with the columns *names* as *schema* has them, and the bytes read for it.
+
+    Raises:
+        DataError: It cannot be decoded, or would become larger than *reading* allows.
+        BlobChanged: The blob is not the pinned version any more.
+    """
+    wanted = pa.schema([(name, schema.field(name).type) for name in names])
+    chunks = [chunk for chunk in part.chunks if _is_of(chunk.path, names)]
+    _require_room(part, {chunk.path: chunk.claimed_bytes for chunk in chunks}, reading.max_row_group_mb)
+    if any(chunk.end > part.blob.size_bytes for chunk in chunks):
+        raise unreadable(part.blob, _KIND, f"{part.where} points outside the blob", "an undamaged file")
+    file = BlobFile(store, part.blob, _joined((chunk.start, chunk.end) for chunk in chunks))
+    with _decoding(part.blob, part.where):
+        walked = [(chunk, pages_of(file.read_at, chunk.start, chunk.end, chunk.values)) for chunk in chunks]
+        rows = _RowGroup(part, file, wanted, walked, reading.max_row_group_mb).rows()
+    yield rows, file.bytes_read
+
+
+def cost_bytes(part: Part, columns: Collection[str]) -> int:
+    """Return how many bytes the chunks of *columns* have."""
+    return sum(chunk.end - chunk.start for chunk in part.chunks if _is_of(chunk.path, columns))
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    """A row group whose bytes are at hand, and what its page headers say of each leaf column."""
+
+    part: Part
+    file: BlobFile
+    wanted: pa.Schema
+    chunks: list[tuple[Chunk, Pages]]
+    limit_mb: int
+
+    @property
+    def limit_bytes(self) -> int:
+        return self.limit_mb * 1_000_000
+
+    def rows(self) -> pa.Table:
+        """Decode without ever holding much more than the limit; raise `DataError` above it."""
+        sizes = {chunk.path: max(pages.uncompressed_bytes, chunk.width * pages.values) for chunk, pages in self.chunks}
+        _require_room(self.part, sizes, self.limit_mb)
+        sliced = [chunk.path for chunk, pages in self.chunks if self._is_sliced(chunk, pages)]
+        names = [name for name in self.wanted.names if name not in sliced]
+        whole = self._open().read_row_group(self.part.index, columns=names, use_threads=False)
+        whole.validate(full=True)  # Polars trusts what it is handed, such as text that is no UTF-8
+        _require_room(self.part, {name: expanded_bytes(whole[name]) for name in names}, self.limit_mb)
+        if not len(self.wanted):
+            return whole.select([])
+        columns = {name: whole[name] for name in names} | {name: self._in_slices(name) for name in sliced}
+        rows = pa.table({name: columns[name] for name in self.wanted.names})
+        return rows if rows.schema.equals(self.wanted) else rows.cast(self.wanted)
+
+    def _is_encoded(self, chunk: Chunk, pages: Pages) -> bool:
+        """Whether the values are left in their dictionary until their size is known."""
+        if not chunk.is_text or not pages.dictionary_bytes:
+            return False
+        few = pages.encodings <= DICTIONARY_ENCODINGS and _FEW * pages.dictionary_values <= pages.values
+        return few or chunk.is_nested
+
+    def _is_sliced(self, chunk: Chunk, pages: Pages) -> bool:
+        """Whether the values are expanded some rows at a time, as their size is known afterwards only."""
+        risky = chunk.is_text and pages.values * pages.longest_repeated > self.limit_bytes
+        return risky and not chunk.is_nested and not self._is_encoded(chunk, pages)
+
+    def _in_slices(self, name: str) -> pa.ChunkedArray:
+        longest = max(pages.longest_repeated for chunk, pages in self.chunks if chunk.path == name)
+        slices, size = [], 0
+        for piece in self._open().iter_batches(
+            max(1, self.limit_bytes // longest), row_groups=[self.part.index], columns=[name], use_threads=False
+        ):
+            piece.validate(full=True)
+            size += piece.nbytes
+            _require_room(self.part, {name: size}, self.limit_mb)
+            slices.append(piece[name])
+        return pa.chunked_array(slices, self.wanted.field(name).type)
+
+    def _open(self) -> pq.ParquetFile:
+        encoded = [chunk.path for chunk, pages in self.chunks if self._is_encoded(chunk, pages)]
+        return pq.ParquetFile(
+            pa.PythonFile(self.file, mode="r"),
+            metadata=self.part.footer,
+            read_dictionary=encoded,
+            pre_buffer=False,  # the chunks are at hand: Arrow would ask for the gaps between them
+            page_checksum_verification=True,
+        )
+
+
+def _require_room(part: Part, sizes: Mapping[str, float], limit_mb: int) -> None:
+    """Raise `DataError` when columns of these *sizes*, in bytes, are more than the limit."""
+    size = sum(sizes.values())
+    if size > limit_mb * 1_000_000:
+        raise DataError(
+            f"{part.where} of blob {part.blob.name} is too large in memory",
+            found=f"{size / 1e6:,.0f} MB or more, most of it in column {max(sizes, key=sizes.__getitem__)}",
+            wanted=f"at most {limit_mb:,} MB in the columns that are read",
+            next_action="write smaller row groups, or raise [data.reading] max_row_group_mb in model.toml",
+        )
+
+
+def _footer(file: BlobFile) -> bytes:
+    """Return the footer with its length and the magic number after it."""
+    blob = file.blob
+    tail_bytes = min(_TAIL_BYTES, blob.size_bytes)
+    tail = file.read_at(blob.size_bytes - tail_bytes, tail_bytes)
+    if tail[-4:] == _ENCRYPTED_MAGIC:
+        raise unreadable(blob, _KIND, "an encrypted footer", "an unencrypted file; no key is configured")
+    if tail[-4:] != _MAGIC or len(tail) < 12:
+        raise unreadable(blob, _KIND, f"no Parquet footer in {blob.size_bytes} bytes", "a complete Parquet file")
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if length + 4 > blob.size_bytes:
+        raise unreadable(blob, _KIND, "a footer longer than the blob", "a complete Parquet file")
+    if length > len(tail):
+        tail = file.read_at(blob.size_bytes - length, length - len(tail)) + tail
+    return tail[-length:]
+
+
+@contextmanager
+def _decoding(blob: Blob, where: str) -> Iterator[None]:
+    """Turn what bad bytes raise into `DataError`, without Arrow's text: it may quote data."""
+    try:
+        yield
+    except EncryptedColumns:
+        raise unreadable(blob, _KIND, "encrypted columns", "an unencrypted file; no key is configured") from None
+    except (pa.ArrowException, OSError, ValueError, LookupError) as exc:
+        found = f"{where} cannot be decoded ({type(exc).__name__})"
+        raise unreadable(blob, _KIND, found, "an undamaged, unencrypted file") from None
+
+
+def _schema(blob: Blob, footer: pq.FileMetaData) -> pa.Schema:
+    with _decoding(blob, "the schema"):
+        schema = footer.schema.to_arrow_schema()
+    require_unique_names(blob, schema.names)
+    return pa.schema([pa.field(field.name, plain_type(field.type), field.nullable) for field in schema])
+
+
+def _is_of(path: str, columns: Collection[str]) -> bool:
+    return path in columns or any(path.startswith(f"{name}.") for name in columns)
+
+
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    """Return *ranges* in order, neighbours joined."""
+    joined: list[Range] = []
+    for start, end in sorted(ranges):
+        if joined and start - joined[-1][1] <= _GAP_BYTES:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help retrain test check bench docs up clean
+.PHONY: help retrain test check bench docs up spark clean
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -10,7 +10,7 @@ retrain: .venv/.ready ## Retrain the example model on real data, end to end. MON
 	@$(BIN)/insitu demo prepare $(if $(MONTHS),--months '$(MONTHS)')
 	@$(BIN)/insitu retrain flights
 
-test: .venv/.ready check ## Check and test everything; on Debian as root, install the system parts first.
+test: .venv/.spark check ## Check and test everything; on Debian as root, install the system parts first.
 	@tests/system-parts.sh
 	@$(BIN)/python -m pytest $(PYTEST)
 
@@ -20,7 +20,7 @@ check: .venv/.ready ## Lint, types, and the direction of imports.
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: .venv/.ready ## Measure. BENCH=name picks one; tables and var/bench/NAME.json.
+bench: .venv/.ready $(if $(filter-out validation,$(BENCH)),,var/bench/venv/.ready) ## Measure. BENCH=name picks one; tables and var/bench/NAME.json.
 	@$(BIN)/python -m bench $(BENCH)
 
 docs: .venv/.ready ## Build the documentation into var/docs.
@@ -29,6 +29,8 @@ docs: .venv/.ready ## Build the documentation into var/docs.
 
 up: .venv/.ready ## Prefect server with UI, worker and MLflow UI for the local site.
 	@$(BIN)/insitu up
+
+spark: .venv/.spark ## Install what checking data on a Spark cluster needs: some 450 MB.
 
 # The lock pins every package with its hashes; uv installs them in seconds and is itself one of them.
 .venv/.ready: requirements.lock pyproject.toml
@@ -40,6 +42,19 @@ up: .venv/.ready ## Prefect server with UI, worker and MLflow UI for the local s
 	@echo "installing the locked packages into .venv"
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# On top, for sites with engine = "spark" and for tests: too much for everybody.
+.venv/.spark: .venv/.ready requirements-spark.lock
+	@echo "installing pyspark into .venv"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-spark.lock
+	@touch $@
+
+# What only the contenders of a bench need, no part of insitu.
+var/bench/venv/.ready: .venv/.ready requirements-bench.lock requirements-spark.lock
+	@echo "installing the contenders' packages into var/bench/venv"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python var/bench/venv
+	@$(BIN)/uv pip sync --quiet --python var/bench/venv/bin/python --require-hashes --compile-bytecode requirements.lock requirements-bench.lock requirements-spark.lock
 	@touch $@
 
 clean: ## Remove everything that was made: the environment, data, state, models, images.

@@ -77,7 +77,7 @@ def between(columns: Sequence[Column], values: Values) -> pl.Expr | None:
         return None
     if len(bounds) == 2 and low > high:  # type: ignore[operator]
         return None
-    return _within(_ordered(column), _literal(low), _literal(high), values)
+    return _within(_ordered(column, bounds), _literal(low), _literal(high), values)
 
 
 def length_between(columns: Sequence[Column], values: Values) -> pl.Expr | None:
@@ -98,10 +98,7 @@ def matches(columns: Sequence[Column], values: Values) -> pl.Expr | None:
     patterns = values.get("regex_list") or [values.get("regex")]
     if columns[0].kind != "text" or not all(_is_pattern(pattern) for pattern in patterns):
         return None
-    found = [
-        columns[0].expr.map_batches(partial(_contains, pattern=pattern), return_dtype=pl.Boolean)
-        for pattern in patterns
-    ]
+    found = [_searched(columns[0].expr, pattern) for pattern in patterns]
     every = values.get("match_on") == "all"
     return pl.all_horizontal(found) if every else pl.any_horizontal(found)
 
@@ -181,7 +178,9 @@ def _literals(column: Column, wanted: Sequence[Any]) -> pl.Series | None:
         return pl.Series(values, dtype=pl.Boolean)
     if column.kind == "number" and all(type(value) in (int, float) for value in values):
         if column.dtype.is_float():
-            return pl.Series(map(float, values), dtype=column.dtype)
+            floats = pl.Series(map(float, values), dtype=pl.Float64)
+            held = floats.cast(column.dtype)  # 0.1 is no value of 32 bits, and pandas finds it nowhere
+            return held.filter(held.cast(pl.Float64) == floats)
         whole = [int(value) for value in values if value == value // 1]
         return pl.Series(whole, dtype=pl.Int128).cast(column.dtype, strict=False).drop_nulls()
     return None
@@ -195,9 +194,9 @@ def _comparable(column: Column, bound: Any) -> bool:
     return column.kind == "text" and isinstance(bound, str)
 
 
-def _ordered(column: Column) -> pl.Expr:
-    """Return the values as they compare: numbers as floats (as numpy does), instants in UTC."""
-    if column.kind == "number":
+def _ordered(column: Column, bounds: Sequence[Any]) -> pl.Expr:
+    """Return the values as they compare: with a float as floats (as numpy does), instants in UTC."""
+    if column.kind == "number" and any(isinstance(bound, float) for bound in bounds):
         return column.expr.cast(pl.Float64)
     if column.kind == "instant" and column.dtype.time_zone:  # type: ignore[attr-defined]
         return column.expr.dt.convert_time_zone("UTC")
@@ -224,9 +223,24 @@ def _is_pattern(pattern: Any) -> bool:
         return False
 
 
+def _searched(text: pl.Expr, pattern: str) -> pl.Expr:
+    """Search *pattern*; where its meaning could depend on the dialect, with pandas, as GX does."""
+    if portable := _PORTABLE.fullmatch(pattern):
+        return text.str.contains(portable["body"] + (_END if portable["end"] else ""))
+    return text.map_batches(partial(_contains, pattern=pattern), return_dtype=pl.Boolean)
+
+
 def _contains(values: pl.Series, pattern: str) -> pl.Series:
-    """Search *pattern* with pandas, so that the dialect is the one that GX on pandas speaks."""
-    distinct = values.unique()
-    text = distinct.to_pandas().astype("str")
-    found = pl.Series(text.str.contains(pattern).fillna(False).to_numpy(dtype=bool), dtype=pl.Boolean)
-    return values.replace_strict(distinct, found, return_dtype=pl.Boolean)
+    found = values.to_pandas().astype("str").str.contains(pattern).fillna(False).to_numpy(dtype=bool)
+    return pl.Series(found, dtype=pl.Boolean)
+
+
+# Whether there is a match is the same in every dialect for: ASCII literals, escaped punctuation, plain
+# classes, groups, alternatives, single quantifiers, ^ in front and $ behind. `$` also matches before a
+# final newline in Python, and not in Rust.
+_ESCAPED = r"\\[][.+*?(){}|^$/\\-]"
+_CLASS = r"\[\^?(?:[A-Za-z0-9](?:-[A-Za-z0-9])?|[ _./:@,+]|\\[].^\\-])+\]"
+_ATOM = rf"[A-Za-z0-9 _/:@,;=<>#%&~'\"!.-]|{_ESCAPED}|{_CLASS}"
+_QUANTIFIER = r"(?:[?*+]|\{\d+(?:,\d*)?\})\??"
+_PORTABLE = re.compile(rf"(?P<body>\^?(?:\(\?:|\(|\||(?:{_ATOM}|\))(?:{_QUANTIFIER})?)*)(?P<end>\$?)")
+_END = r"(?:\n?\z)"

@@ -1,22 +1,34 @@
 """Validate a batch in one pass over its bytes: plan, scan, merge, judge.
 
     suite ── build ──> expectations ── wanted ──> metrics ── recipe ──> measures
-                                                                           │ scan: one pass
+                                                                           │ what is not known yet: scan
     report <── verdict: GX judges <── answers to the metrics <── merged measurements
 
-An expectation with a metric that has no recipe runs on GX's own pandas engine over the same pinned
-bytes, and the report says so and what it cost.
+What was measured of a blob is kept (`statistics`), so only new blobs are read. What a summary does not
+settle is measured exactly in a second pass. An expectation with a metric that has no recipe runs on GX's
+own pandas engine over the same pinned bytes. The report says what either cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_checks.report import Progress, Report
+from data_checks.baseline import DriftCheck
+from data_checks.report import Outlook, Progress, Report
 from data_checks.suite import Suite
 from insitu.batch import Batch
 from insitu.errors import DataError
 from insitu.ports import BlobStore
+from insitu.settings import ReadingSettings
+
+if TYPE_CHECKING:
+    from data_checks.cluster import Cluster
+    from data_checks.comparison import Comparison
+    from data_checks.passes import Passes
+    from data_checks.plan import Plan
 
 
 def validate(
@@ -24,6 +36,11 @@ def validate(
     store: BlobStore,
     batch: Batch,
     *,
+    reading: ReadingSettings | None = None,
+    state: BlobStore | None = None,
+    work: Path | None = None,
+    drift: DriftCheck | None = None,
+    cluster: Cluster | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Check *batch* against *suite*; only the columns that the suite names are read.
@@ -31,22 +48,31 @@ def validate(
     Great Expectations, pandas and Polars are imported here and not before: together they take
     seconds.
 
+    Args:
+        reading: How text blobs are read, and how large what is in a blob may become.
+        state: Where what was measured of each blob is kept; None keeps nothing.
+        work: Folder for private files of this pass, by default that of the system.
+        drift: What to compare with the champion's training data; None compares nothing.
+        cluster: Where the blobs are measured, whose executors open *store* too; None: in this process.
+
     Raises:
         SettingsError: The suite holds an unknown expectation or a wrong argument.
         DataError: There is nothing to check, a blob is unreadable, or the blobs' columns differ.
         BlobChanged: A blob is not the pinned version any more.
-        BackendUnavailable: The store gives no answer.
+        BackendUnavailable: The store, or the cluster, gives no answer.
     """
-    from data_checks import judge, parquet, plan, redaction, scan
+    from data_checks import judge, redaction
+    from data_checks.comparison import rounded
+    from data_checks.verdicts import verdicts
 
-    _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
-    expectations = judge.build(suite)
-    table = parquet.open_batch(store, batch)
-    _require_something(table.rows > 0, f"the batch of {len(batch.blobs)} blobs in {batch.container} has no rows")
-    planned = plan.make(expectations, table.schema)
-    whole, scanned_bytes = scan.scan(table, planned.measures, on_progress)
-    verdicts = [plan.settle(step, planned, whole, table) for step in planned.steps]
-    results = [verdict.result for verdict in verdicts]
+    prepared = _prepared(suite, store, batch, reading, state, work, drift, cluster, on_progress)
+    with prepared as (passes, planned, comparison):
+        whole = passes.measured(comparison.with_measures_of(planned))
+        rows = int(whole.get("rows", 0))
+        _require_something(rows > 0, f"the batch of {len(batch.blobs)} blobs in {batch.container} has no rows")
+        found = verdicts(planned, whole, passes)
+        drifted, profile = comparison.found(passes), comparison.kept(passes)
+    results = [verdict.result for verdict in found] + [judge.drift_result(*one) for one in comparison.judged(drifted)]
     outcomes = tuple(redaction.outcome(result) for result in results)
     failed = sum(not outcome.success for outcome in outcomes)
     return Report(
@@ -54,12 +80,77 @@ def validate(
         suite=suite.name,
         expectations=len(results),
         failed=failed,
-        rows=table.rows,
-        bytes_read=table.footer_bytes + scanned_bytes + sum(verdict.bytes_read for verdict in verdicts),
+        rows=rows,
+        bytes_read=passes.bytes_read,
         outcomes=outcomes,
-        notes=tuple(verdict.note for verdict in verdicts if verdict.note),
+        notes=(*passes.table.notes, *(verdict.note for verdict in found if verdict.note)),
+        drift=rounded(drifted),
         full=judge.as_suite_result(suite, results),
+        profile=profile,
     )
+
+
+def foresee(
+    suite: Suite,
+    store: BlobStore,
+    batch: Batch,
+    *,
+    reading: ReadingSettings | None = None,
+    state: BlobStore | None = None,
+    drift: DriftCheck | None = None,
+) -> Outlook:
+    """Return what `validate` would read and how it would judge; only footers and headers are read, nothing is kept.
+
+    Raises:
+        SettingsError, DataError, BlobChanged, BackendUnavailable: As `validate` does.
+    """
+    from insitu.tables.table import cost_bytes
+
+    with _prepared(suite, store, batch, reading, state, None, drift, None, None) as (passes, planned, comparison):
+        works = passes.outstanding(comparison.with_measures_of(planned))
+    return Outlook(
+        suite=suite.name,
+        expectations=len(planned.steps),
+        blobs=len(batch.blobs),
+        known_blobs=len(batch.blobs) - len({work.part.blob for work in works}),
+        rows=passes.table.rows,
+        columns=len({column for work in works for column in work.columns}),
+        bytes_to_read=sum(cost_bytes(work.part, work.columns) for work in works),
+        second_pass=tuple(step.name for step in planned.steps if step.needs_rows),
+        notes=passes.table.notes,
+    )
+
+
+@contextmanager
+def _prepared(
+    suite: Suite,
+    store: BlobStore,
+    batch: Batch,
+    reading: ReadingSettings | None,
+    state: BlobStore | None,
+    work: Path | None,
+    drift: DriftCheck | None,
+    cluster: Cluster | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Iterator[tuple[Passes, Plan, Comparison]]:
+    """Open the batch and plan; nothing is measured yet."""
+    from data_checks import judge, plan
+    from data_checks.comparison import Comparison
+    from data_checks.passes import Passes
+    from data_checks.scan import LocalScanner
+    from data_checks.spark import SparkScanner
+    from data_checks.spill import Spill
+    from data_checks.statistics import Statistics
+    from data_checks.watch import Watch
+
+    _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
+    expectations, reading = judge.build(suite), reading or ReadingSettings()
+    with Spill(work) as spill:
+        statistics = Statistics(state, batch.container, reading) if state else None
+        scanner = SparkScanner(store, reading, cluster) if cluster else LocalScanner(store, reading)
+        passes = Passes(batch, scanner, spill, statistics, Watch(on_progress))
+        planned = plan.make(expectations, passes.table.schema)
+        yield passes, planned, Comparison.of(drift, batch, passes.table.schema, planned)
 
 
 def _require_something(there: bool, found: str) -> None:

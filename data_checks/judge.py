@@ -28,11 +28,14 @@ from great_expectations.expectations.registry import list_registered_expectation
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from great_expectations.validator.metrics_calculator import MetricsCalculator
 
-from data_checks.recipes import Metric
+from data_checks.recipes import EXAMPLES, Metric
 from data_checks.suite import Suite
 from insitu.errors import SettingsError
 
 Result = ExpectationValidationResult
+DRIFT = "expect_column_drift_"
+"""How the type of an expectation about drift begins; the suite does not hold them, model.toml does."""
+
 MetricId = tuple[str, Any, Any]
 _BUILT_IN_ERROR = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception))\b", re.MULTILINE)
 
@@ -71,23 +74,25 @@ class Judge:
     def __init__(self, rows: pa.Table) -> None:
         self._engine = PandasExecutionEngine(batch_data_dict={"batch": rows.to_pandas()})
 
-    def wanted(self, expectation: Expectation) -> dict[MetricId, Metric]:
-        """Return the metrics that the expectation needs; raises whatever GX raises."""
-        return {
-            metric.id: Metric(metric.metric_name, dict(metric.metric_domain_kwargs), dict(metric.metric_value_kwargs))
-            for metric in self._wanted(expectation)
-        }
+    def wanted(self, expectation: Expectation) -> tuple[dict[MetricId, Any], dict[MetricId, Metric]]:
+        """Return the metrics that the expectation needs; raises whatever GX raises.
 
-    def schema_metrics(self, expectation: Expectation) -> dict[MetricId, Any]:
-        """Return those of the metrics that the columns' names and types answer."""
-        asked = [m for m in self._wanted(expectation) if m.metric_name in _SCHEMA_METRICS]
-        return self._resolve(asked)[0] if asked else {}
+        First those that the columns' names and types answer, with their answers; then all others.
+        """
+        asked = self._wanted(expectation)
+        of_schema = [metric for metric in asked if metric.metric_name in _SCHEMA_METRICS]
+        known = self._resolve(expectation, of_schema)[0] if of_schema else {}
+        return known, {
+            metric.id: Metric(metric.metric_name, dict(metric.metric_domain_kwargs), dict(metric.metric_value_kwargs))
+            for metric in asked
+            if metric.id not in known
+        }
 
     def verdict(self, expectation: Expectation, metrics: Mapping[MetricId, Any]) -> Result:
         """Return GX's judgement over *metrics*; what it raises becomes a failed expectation."""
         try:
             return expectation.metrics_validate(
-                metrics=dict(metrics), runtime_configuration=_runtime(), execution_engine=self._engine
+                metrics=dict(metrics), runtime_configuration=_runtime(expectation), execution_engine=self._engine
             )
         except Exception as exc:  # noqa: BLE001  # whatever GX raises, the expectation was not met
             return failed(expectation, type(exc).__name__)
@@ -95,7 +100,7 @@ class Judge:
     def own_verdict(self, expectation: Expectation) -> Result:
         """Return GX's judgement over metrics that GX itself computes from the rows."""
         try:
-            metrics, aborted = self._resolve(self._wanted(expectation))
+            metrics, aborted = self._resolve(expectation, self._wanted(expectation))
         except Exception as exc:  # noqa: BLE001  # as above
             return failed(expectation, type(exc).__name__)
         if aborted:
@@ -104,14 +109,16 @@ class Judge:
 
     def _wanted(self, expectation: Expectation) -> Sequence[MetricConfiguration]:
         return expectation.get_validation_dependencies(
-            execution_engine=self._engine, runtime_configuration=_runtime()
+            execution_engine=self._engine, runtime_configuration=_runtime(expectation)
         ).get_metric_configurations()
 
-    def _resolve(self, wanted: Sequence[MetricConfiguration]) -> tuple[dict[Any, Any], Mapping[Any, Any]]:
+    def _resolve(
+        self, expectation: Expectation, wanted: Sequence[MetricConfiguration]
+    ) -> tuple[dict[Any, Any], Mapping[Any, Any]]:
         # Not compute_metrics(): that one logs the exceptions, which quote values.
         calculator = MetricsCalculator(execution_engine=self._engine, show_progress_bars=False)
-        graph = calculator.build_metric_dependency_graph(list(wanted), _runtime())
-        return calculator.resolve_validation_graph(graph=graph, runtime_configuration=_runtime())
+        graph = calculator.build_metric_dependency_graph(list(wanted), _runtime(expectation))
+        return calculator.resolve_validation_graph(graph=graph, runtime_configuration=_runtime(expectation))
 
 
 def failed(expectation: Expectation, error: str) -> Result:
@@ -124,6 +131,16 @@ def failed(expectation: Expectation, error: str) -> Result:
             "exception_message": error,
             "exception_traceback": None,
         },
+    )
+
+
+def drift_result(column: str, figure: str, value: float, limit: float) -> Result:
+    """Return whether a figure of drift keeps its limit, as the result of an expectation."""
+    kwargs = {"column": column, "max_value": limit}
+    return ExpectationValidationResult(
+        success=value <= limit,
+        expectation_config=ExpectationConfiguration(type=f"{DRIFT}{figure}_to_be_at_most", kwargs=kwargs),
+        result={"observed_value": value},
     )
 
 
@@ -144,12 +161,15 @@ def as_suite_result(suite: Suite, results: Sequence[Result]) -> Mapping[str, Any
     return dict(whole.to_json_dict())  # type: ignore[no-untyped-call]
 
 
+_WITHOUT_EXAMPLES = tuple(f"expect_column_values_to_{what}" for what in ("be_null", "not_be_null", "be_unique"))
 _SCHEMA_METRICS = ("table.columns", "table.column_types", "table.column_count")
 
 
-def _runtime() -> dict[str, Any]:
-    """Return a fresh configuration, since GX writes into it: counts, and no list of values."""
-    return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": 0}}
+def _runtime(expectation: Expectation) -> dict[str, Any]:
+    """Return a fresh configuration, since GX writes into it: counts, and examples of unexpected values."""
+    kind = expectation.expectation_type
+    shown = EXAMPLES if kind.startswith("expect_column_value") and kind not in _WITHOUT_EXAMPLES else 0
+    return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": shown}}
 
 
 def _raised(aborted: Iterable[Mapping[str, Any]]) -> str:

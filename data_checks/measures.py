@@ -1,17 +1,16 @@
 """What one pass measures, and how measurements of parts become those of the whole.
 
-A `Measure` is one Polars expression with one value per part, and a merge that is associative and
-commutative: parts can be measured anywhere (a measure can be pickled), kept, and merged in any
-order. The measurements of a part (`Partial`) hold minima, distinct values and hashes of keys, so
-they stay on site.
+A `Measure` is one Polars expression with one value per part, and a merge that is associative: parts
+can be measured anywhere (a measure can be pickled), kept, and merged later. The measurements of a
+part (`Partial`) hold minima, distinct values and hashes of keys, so they stay on site.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import polars as pl
@@ -20,24 +19,52 @@ Partial = Mapping[str, Any]
 Columns = tuple[pl.Series, ...]
 
 _COMPACT_PARTS = 32
+_SAMPLE_ROWS, _MOSTLY = 1000, 0.8
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing to measure; *key* says what, so that equal keys are measured once."""
+    """One thing to measure; *key* says what, so that equal keys are measured once.
+
+    Attributes:
+        columns: What it reads.
+        expr: One value per part.
+        merge: Of the values of two parts, in their order.
+        over: The column over whose distinct values *expr* is evaluated, where that is cheaper than every
+            row: texts repeat. Empty: over the rows.
+        grouped: Whether *expr* wants each of those values once.
+        unless_zero: The key of a measure; where that is 0, there is nothing to measure, and the value None.
+        spilled: Whether its values are kept one by one (see `keys`) instead of merged.
+    """
 
     key: str
     columns: tuple[str, ...]
     expr: pl.Expr
     merge: Callable[[Any, Any], Any]
+    over: str = ""
+    grouped: bool = False
+    unless_zero: str = ""
+    spilled: bool = False
 
 
 ROWS = Measure("rows", (), pl.len(), operator.add)
+_N = "n"
 
 
-def total(what: str, columns: tuple[str, ...], expr: pl.Expr) -> Measure:
-    """Measure the sum of *expr*; of a condition, how many rows meet it (null is no)."""
-    return Measure(f"total {what}", columns, expr.sum(), operator.add)
+def total(what: str, columns: tuple[str, ...], condition: pl.Expr, over: str = "") -> Measure:
+    """Measure how many rows meet *condition* (null is no)."""
+    met = pl.col(_times(over)).filter(condition) if over else condition
+    return Measure(f"total {what}", columns, met.sum().cast(pl.Int64), operator.add, over)
+
+
+def filled(column: str) -> Measure:
+    """Measure how many rows have a value."""
+    return total(f"filled {column!r}", (column,), pl.col(column).is_not_null())
+
+
+def added(column: str, kind: type[pl.DataType]) -> Measure:
+    """Measure the sum of the values as *kind*."""
+    return Measure(f"sum {column!r}", (column,), pl.col(column).cast(kind).sum(), operator.add)
 
 
 def least(column: str) -> Measure:
@@ -57,34 +84,51 @@ def moments(column: str) -> Measure:
     return Measure(f"moments {column!r}", (column,), expr, _chan)
 
 
-def tally(column: str) -> Measure:
-    """Measure every distinct value with its count. Exact; memory follows the distinct values."""
-    expr = pl.col(column).alias("value").drop_nulls().value_counts(name="n").implode()
-    return Measure(f"tally {column!r}", (column,), expr, _tallies)
+def tally(column: str, only: tuple[str, pl.Expr] | None = None) -> Measure:
+    """Measure every distinct value with its count; *only* names and gives a condition on the values.
 
-
-def keys(what: str, columns: tuple[str, ...], keep: pl.Expr) -> Measure:
-    """Measure a 128-bit hash of *columns* in each row where *keep* holds; 16 bytes a row.
-
-    Nulls equal nulls. Parts are only collected here and compared in `repeated`, so that a later
-    version can spill them to disk by leading bits and compare one slice at a time.
+    Exact; memory follows the distinct values.
     """
-    row = pl.struct(columns)
-    expr = pl.struct(row.hash(1).alias("a"), row.hash(2).alias("b")).filter(keep).implode()
-    return Measure(f"keys {what}", columns, expr, operator.add)
+    kept = pl.col(column).is_not_null() if only is None else only[1]
+    named = "" if only is None else f" where {only[0]}"
+    return Measure(
+        f"tally {column!r}{named}", (column,), _pairs(column).filter(kept).implode(), _tallies, column, grouped=True
+    )
+
+
+def frequent(column: str, most: int) -> Measure:
+    """Measure the *most* frequent values with their counts; exact unless a part has more distinct ones."""
+    filled = pl.col(column).is_not_null()
+    order = [pl.col(_times(column)).filter(filled), pl.col(column).filter(filled)]
+    expr = _pairs(column).filter(filled).sort_by(order, descending=[True, False]).head(most).implode()
+    return Measure(f"frequent {most} {column!r}", (column,), expr, _tallies, column, grouped=True)
+
+
+def examples(counted: Measure, condition: pl.Expr, most: int) -> Measure:
+    """Measure the first *most* values in rows that meet *condition*, which *counted* counts; None where there are none.
+
+    Of distinct values it is the least, since they have no order.
+    """
+    found = pl.col(counted.columns[0]).filter(condition)
+    expr = (found.sort() if counted.over else found).head(most).implode()
+    key, first = f"examples of {counted.key}", partial(_first, most)
+    return Measure(key, counted.columns, expr, first, counted.over, unless_zero=counted.key)
 
 
 def measure(frame: pl.DataFrame, measures: Collection[Measure]) -> Partial:
-    """Return the measurements of one part; every measure is computed in one query."""
-    answer = frame.select(m.expr.alias(m.key) for m in measures)
-    return {m.key: _held(answer.get_column(m.key)[0]) for m in measures}
+    """Return the measurements of one part: one query over the rows, one per column over its distinct values."""
+    held: dict[str, Any] = {}
+    for over in {m.over for m in measures}:
+        asked = [m for m in measures if m.over == over]
+        rows = _distinct(frame, over, any(m.grouped for m in asked)) if over else frame
+        held |= _answers(rows, [m for m in asked if not m.unless_zero])
+        held |= _answers(rows, [m for m in asked if m.unless_zero and held.get(m.unless_zero, 1)])
+    return {m.key: held.get(m.key) for m in measures}
 
 
-def merged(one: Partial, other: Partial, measures: Collection[Measure]) -> Partial:
-    """Return the measurements of both parts together; those of no part are empty."""
-    if not one or not other:
-        return one or other
-    return {m.key: m.merge(one[m.key], other[m.key]) for m in measures}
+def merged(parts: Iterable[Partial], measures: Collection[Measure]) -> Partial:
+    """Return the measurements of all *parts* together, merged in their order; those of no part are empty."""
+    return reduce(lambda one, other: _both(one, other, measures), (part for part in parts if part), {})
 
 
 def counts(parts: Columns) -> pl.DataFrame:
@@ -92,16 +136,41 @@ def counts(parts: Columns) -> pl.DataFrame:
     return _counted(parts).sort("value")
 
 
-def repeated(parts: Columns) -> int:
-    """Count the rows whose key occurs more than once."""
-    hashes = pl.concat(parts).struct.unnest()
-    if hashes.get_column("a").n_unique() == hashes.height:
-        return 0  # the usual case, and 20 times cheaper than grouping
-    return int(hashes.filter(pl.struct("a", "b").is_duplicated()).height)
-
-
-def _held(value: Any) -> Any:
+def holdable(value: Any) -> Any:
+    """Return *value* as a partial holds it: lists as parts of one column, to be joined when they are needed."""
     return (value,) if isinstance(value, pl.Series) else value
+
+
+def _both(one: Partial, other: Partial, measures: Collection[Measure]) -> Partial:
+    if not one:
+        return other
+    return {m.key: m.merge(one[m.key], other[m.key]) for m in measures}
+
+
+def _answers(rows: pl.DataFrame, measures: Collection[Measure]) -> dict[str, Any]:
+    if not measures:
+        return {}
+    answer = rows.select(m.expr.alias(m.key) for m in measures)
+    return {m.key: holdable(answer.get_column(m.key)[0]) for m in measures}
+
+
+def _distinct(frame: pl.DataFrame, column: str, grouped: bool) -> pl.DataFrame:
+    """Return the distinct values with their counts; every row by itself, if need be, where hardly any repeats."""
+    values = frame.select(column)
+    if not grouped and values.head(_SAMPLE_ROWS).get_column(column).n_unique() > _MOSTLY * min(
+        _SAMPLE_ROWS, values.height
+    ):
+        return values.with_columns(pl.lit(1, pl.UInt32).alias(_times(column)))
+    return values.group_by(column).agg(pl.len().alias(_times(column)))
+
+
+def _pairs(column: str) -> pl.Expr:
+    return pl.struct(pl.col(column).alias("value"), pl.col(_times(column)).cast(pl.Int64).alias(_N))
+
+
+def _times(over: str) -> str:
+    """Name the column of the counts, beside the column of distinct values."""
+    return f"{over} times"
 
 
 def _chosen(choose: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
@@ -123,6 +192,12 @@ def _chan(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def _first(most: int, one: Columns | None, other: Columns | None) -> Columns | None:
+    if one is None or other is None:
+        return one or other
+    return (pl.concat(one + other).head(most),) if sum(map(len, one)) < most else one
+
+
 def _tallies(one: Columns, other: Columns) -> Columns:
     parts = one + other
     if len(parts) < _COMPACT_PARTS:
@@ -131,6 +206,4 @@ def _tallies(one: Columns, other: Columns) -> Columns:
 
 
 def _counted(parts: Columns) -> pl.DataFrame:
-    frames = (part.struct.unnest() for part in parts)
-    rows = pl.concat(frame.with_columns(pl.col("n").cast(pl.Int64)) for frame in frames)
-    return rows.group_by("value").agg(pl.col("n").sum())
+    return pl.concat(parts).struct.unnest().group_by("value").agg(pl.col(_N).sum())

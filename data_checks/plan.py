@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
+import polars as pl
 import pyarrow as pa
 
 from data_checks.judge import Expectation, Judge, MetricId, Result, columns_of, failed
-from data_checks.measures import ROWS, Measure, Partial
-from data_checks.parquet import Table
+from data_checks.measures import ROWS, Measure, Partial, measure
 from data_checks.recipes import Recipe, recipe
 from data_checks.scan import frame_of
+from data_checks.sketches import Bounds
 
 MISSING = "ColumnMissing"
 
@@ -28,6 +29,21 @@ class Step:
     known: Mapping[MetricId, Any] | None = None
     recipes: Mapping[MetricId, Recipe] | None = None
 
+    @property
+    def name(self) -> str:
+        """What people call it: its type and columns."""
+        return f"{self.expectation.expectation_type} on {', '.join(columns_of(self.expectation)) or 'the table'}"
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether GX itself must see the rows, in a pass of its own."""
+        return self.recipes is None and not self.missing
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What must be measured to judge it."""
+        return tuple(m for found in (self.recipes or {}).values() for m in found.measures)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,54 +55,97 @@ class Plan:
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """Everything to measure, each once, in key order."""
-        recipes = (found for step in self.steps for found in (step.recipes or {}).values())
-        wanted = {m.key: m for found in recipes for m in found.measures} | {ROWS.key: ROWS}
+        wanted = {m.key: m for step in self.steps for m in step.measures} | {ROWS.key: ROWS}
         return tuple(wanted[key] for key in sorted(wanted))
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that the expectations are about."""
+        return frozenset(name for step in self.steps for name in columns_of(step.expectation))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 over the measures: partials of equal plans can be merged."""
+        """Hex sha256 over the measures: equal plans look at the same."""
         return sha256("\n".join(m.key for m in self.measures).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """GX's result for one expectation, and what it cost beyond the one pass."""
-
-    result: Result
-    bytes_read: int = 0
-    note: str = ""
 
 
 def make(expectations: Iterable[Expectation], schema: pa.Schema) -> Plan:
     """Return how to judge *expectations* over data of this schema."""
     judge = Judge(schema.empty_table())
-    types = frame_of(schema.empty_table()).schema
-    return Plan(judge, tuple(_step(judge, expectation, types) for expectation in expectations))
+    # What Polars refuses is found on a row of nulls, before any byte is read.
+    probe = frame_of(pa.table([pa.nulls(1, field.type) for field in schema], schema.names))
+    steps = [_step(judge, expectation, probe.schema) for expectation in expectations]
+    if not _computes(probe, steps):
+        steps = [step if _computes(probe, [step]) else Step(step.expectation) for step in steps]
+    return Plan(judge, tuple(steps))
 
 
-def settle(step: Step, plan: Plan, whole: Partial, table: Table) -> Verdict:
-    """Return the verdict on one expectation; raise `DataError`, `BlobChanged` when rows must be read."""
+def settled(step: Step, judge: Judge, whole: Partial) -> tuple[Result, float] | None:
+    """Return the verdict on one expectation and within what its value is known; None where summaries do not tell.
+
+    Answers that are only known to lie between bounds settle it when the expectation holds at both ends:
+    what GX wants of an observed value is an interval, so it holds in between, too.
+    """
     if step.missing:
-        return Verdict(failed(step.expectation, MISSING))
-    if step.recipes is None:
-        return _by_gx_alone(step.expectation, table)
+        return failed(step.expectation, MISSING), 0.0
+    answers = _answers(step, whole)
+    if isinstance(answers, Exception):  # an argument that GX let pass, such as an unhashable value
+        return failed(step.expectation, type(answers).__name__), 0.0
+    low, high, middle = ({**(step.known or {}), **_at(answers, end)} for end in ("low", "high", "middle"))
+    result = judge.verdict(step.expectation, middle)
+    if not (within := _within(answers)):
+        return result, 0.0
+    holds = result.success and all(judge.verdict(step.expectation, end).success for end in (low, high))
+    return (result, within) if holds else None
+
+
+def exactly(step: Step, whole: Partial) -> Step:
+    """Return the step that settles what the summaries left open, by a second pass."""
+    recipes = {
+        metric: found.exactly(*(whole[m.key] for m in found.measures)) if found.exactly else found
+        for metric, found in (step.recipes or {}).items()
+    }
+    return Step(step.expectation, known=step.known, recipes=recipes)
+
+
+def _answers(step: Step, whole: Partial) -> Mapping[MetricId, Any] | Exception:
     try:
-        answers = {
-            metric: found.answer(*(whole[m.key] for m in found.measures)) for metric, found in step.recipes.items()
+        return {
+            metric: found.answer(*(whole[m.key] for m in found.measures))
+            for metric, found in (step.recipes or {}).items()
         }
-    except Exception as exc:  # noqa: BLE001  # an argument that GX let pass, such as an unhashable value
-        return Verdict(failed(step.expectation, type(exc).__name__))
-    return Verdict(plan.judge.verdict(step.expectation, {**(step.known or {}), **answers}))
+    except Exception as exc:  # noqa: BLE001  # reported as the failure of the expectation
+        return exc
 
 
-def _step(judge: Judge, expectation: Expectation, types: Mapping[str, Any]) -> Step:
+def _at(answers: Any, end: Literal["low", "high", "middle"]) -> Any:
+    if isinstance(answers, Mapping):
+        return {metric: _at(answer, end) for metric, answer in answers.items()}
+    if isinstance(answers, list):
+        return [_at(answer, end) for answer in answers]
+    return getattr(answers, end) if isinstance(answers, Bounds) else answers
+
+
+def _within(answers: Any) -> float:
+    if isinstance(answers, Mapping | list):
+        return max(map(_within, answers.values() if isinstance(answers, Mapping) else answers), default=0.0)
+    return answers.within if isinstance(answers, Bounds) and not answers.exact else 0.0
+
+
+def _computes(probe: pl.DataFrame, steps: Iterable[Step]) -> bool:
+    try:
+        measure(probe, {m.key: m for step in steps for m in step.measures}.values())
+    except Exception:  # noqa: BLE001  # whatever it is, GX can have it
+        return False
+    return True
+
+
+def _step(judge: Judge, expectation: Expectation, types: Mapping[str, pl.DataType]) -> Step:
     missing = tuple(name for name in columns_of(expectation) if name not in types)
     if missing and expectation.expectation_type != "expect_column_to_exist":
         return Step(expectation, missing=missing)
     try:
-        known = judge.schema_metrics(expectation)
-        asked = {k: metric for k, metric in judge.wanted(expectation).items() if k not in known}
+        known, asked = judge.wanted(expectation)
         recipes = {k: recipe(metric, types) for k, metric in asked.items()}
     except Exception:  # noqa: BLE001  # GX or Polars refuses the arguments: GX with rows has the last word
         return Step(expectation)
@@ -94,22 +153,8 @@ def _step(judge: Judge, expectation: Expectation, types: Mapping[str, Any]) -> S
     return Step(expectation, known=known, recipes=found) if len(found) == len(asked) else Step(expectation)
 
 
-def _by_gx_alone(expectation: Expectation, table: Table) -> Verdict:
-    columns = _columns_read(expectation, table.schema.names)
-    parts = [table.read(part, columns) for part in table.row_groups]
-    bytes_read = sum(n for _, n in parts)
-    rows = pa.concat_tables([rows for rows, _ in parts])
-    named = f"{expectation.expectation_type} on {', '.join(columns_of(expectation)) or 'the table'}"
-    return Verdict(
-        Judge(rows).own_verdict(expectation),
-        bytes_read,
-        f"{named} needs more than one pass: it ran on Great Expectations' own engine"
-        f" and read another {bytes_read} bytes",
-    )
-
-
-def _columns_read(expectation: Expectation, names: Sequence[str]) -> Sequence[str]:
+def columns_read(step: Step, names: Sequence[str]) -> Sequence[str]:
     """Return the columns that GX needs: all, where the expectation names none or has a condition."""
-    if expectation.configuration.kwargs.get("row_condition"):
+    if step.expectation.configuration.kwargs.get("row_condition"):
         return names
-    return columns_of(expectation) or names
+    return columns_of(step.expectation) or names

@@ -9,22 +9,30 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 
+from data_checks import keys, sketches
 from data_checks.conditions import CONDITIONS, Column, Values
 from data_checks.measures import (
     ROWS,
+    Columns,
     Measure,
+    added,
     counts,
+    examples,
+    filled,
     greatest,
-    keys,
     least,
     moments,
-    repeated,
     tally,
     total,
 )
+from data_checks.sketches import Bounds
+
+EXAMPLES = 20
+"""How many unexpected values the full report shows of each expectation; they stay on site."""
 
 _KEEP_ROWS: Mapping[str, Callable[[list[pl.Expr]], pl.Expr]] = {
     "all_values_are_missing": pl.any_horizontal,
@@ -34,12 +42,22 @@ _KEEP_ROWS: Mapping[str, Callable[[list[pl.Expr]], pl.Expr]] = {
 }
 
 
+_ABOUT_NULLS = ("column_values.null", "column_values.nonnull")
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A metric: what to measure, and the answer to GX from the merged measurements."""
+    """A metric: what to measure, and the answer to GX from the merged measurements.
+
+    Attributes:
+        answer: From the merged values of *measures*; `Bounds`, or a list with some, where a summary
+            does not tell exactly.
+        exactly: From the same values to the recipe that tells exactly, in a second pass.
+    """
 
     measures: tuple[Measure, ...]
     answer: Callable[..., Any]
+    exactly: Callable[..., Recipe] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +71,13 @@ class Metric:
     @property
     def text(self) -> str:
         """All of the metric as text; equal texts mean equal metrics."""
-        values = {name: value for name, value in self.values.items() if name != "result_format"}
-        domain = {name: value for name, value in self.domain.items() if name != "batch_id"}
-        return json.dumps([self.name, domain, values], sort_keys=True, default=repr)
+        return self.about(self.name)
+
+    def about(self, name: str) -> str:
+        """Return the text of the metric *name* of the same domain and values."""
+        values = {key: value for key, value in self.values.items() if key != "result_format"}
+        domain = {key: value for key, value in self.domain.items() if key != "batch_id"}
+        return json.dumps([name, domain, values], sort_keys=True, default=repr)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -69,39 +91,43 @@ def recipe(metric: Metric, schema: Mapping[str, pl.DataType]) -> Recipe | None:
     if metric.domain.get("row_condition") or metric.domain.get("table"):
         return None
     columns = [Column(name, schema[name]) for name in metric.column_names]
-    found = _summary(metric, columns) or _of_condition(metric, columns)
-    return found if found and _computes(found, schema) else None
-
-
-def _computes(found: Recipe, schema: Mapping[str, pl.DataType]) -> bool:
-    """Try the measures on a row of nulls: what Polars refuses is found before any byte is read."""
-    try:
-        pl.DataFrame(schema=dict(schema)).clear(1).select(m.expr.alias(m.key) for m in found.measures)
-    except Exception:  # noqa: BLE001  # whatever it is, GX can have it
-        return False
-    return True
+    return _summary(metric, columns) or _of_condition(metric, columns)
 
 
 def _of_condition(metric: Metric, columns: Sequence[Column]) -> Recipe | None:
-    """Return the recipe of a metric that counts rows: `<condition>.<what is counted>`."""
-    condition, _, counted = metric.name.rpartition(".")
+    """Return the recipe of a metric that looks at rows: `<condition>.<what is asked>`."""
+    condition, _, asked = metric.name.rpartition(".")
     unique = condition in ("column_values.unique", "compound_columns.unique")
     if not columns or not (unique or condition in CONDITIONS):
         return None
-    if counted == "unexpected_values":
-        return Recipe((), list)  # raw values: never collected
     names = tuple(column.name for column in columns)
     domain = _domain(metric, condition, columns)
-    if counted == "filtered_row_count":
+    if asked == "filtered_row_count":
         return Recipe((total(metric.text, names, domain),), int)
-    if counted != "unexpected_count":
-        return None
     if unique:
-        return Recipe((keys(metric.text, names, domain),), repeated)
+        return _of_uniqueness(metric, columns, domain) if asked == "unexpected_count" else _NOTHING
     expected = CONDITIONS[condition](columns, metric.values)
     if expected is None:
         return None
-    return Recipe((total(metric.text, names, domain & ~expected),), int)
+    # Texts repeat: conditions on their values are evaluated once per distinct value.
+    over = _over(columns[0]) if len(names) == 1 and condition not in _ABOUT_NULLS else ""
+    counted = total(metric.about(condition), names, domain & ~expected, over)
+    if asked == "unexpected_count":
+        return Recipe((counted,), int)
+    if asked == "unexpected_values" and len(names) == 1 and condition not in _ABOUT_NULLS:
+        shown = examples(counted, domain & ~expected, EXAMPLES)
+        return Recipe((shown,), lambda found: pl.concat(found).head(EXAMPLES).to_list() if found else [])
+    return _NOTHING if asked == "unexpected_values" else None
+
+
+def _of_uniqueness(metric: Metric, columns: Sequence[Column], domain: pl.Expr) -> Recipe:
+    present = metric.name.startswith("column_values")
+    typed = [(column.name, column.dtype) for column in columns]
+    return Recipe((keys.keys(metric.text, typed, domain, present=present),), lambda found: found.repeated)
+
+
+_NOTHING = Recipe((), list)
+"""For values that nobody asks to see."""
 
 
 def _domain(metric: Metric, condition: str, columns: Sequence[Column]) -> pl.Expr:
@@ -109,8 +135,7 @@ def _domain(metric: Metric, condition: str, columns: Sequence[Column]) -> pl.Exp
     present = [column.expr.is_not_null() for column in columns]
     every = present[0].is_not_null()  # as long as the column, which a literal would not be
     if "column" in metric.domain:
-        about_nulls = condition in ("column_values.null", "column_values.nonnull")
-        return every if about_nulls else present[0]
+        return every if condition in _ABOUT_NULLS else present[0]
     keep = _KEEP_ROWS.get(metric.domain.get("ignore_row_if", ""))
     return keep(present) if keep else every
 
@@ -125,33 +150,29 @@ def _summary(metric: Metric, columns: Sequence[Column]) -> Recipe | None:
     return make(columns[0], metric.values) if columns[0].kind in kinds else None
 
 
-def _filled(column: Column) -> Measure:
-    return total(f"filled {column.name!r}", (column.name,), column.expr.is_not_null())
-
-
 def _sum(column: Column) -> Measure:
     # 128 bits: a sum of 64-bit integers wraps around silently.
-    exact = column.expr.cast(pl.Int128 if column.dtype.is_integer() else pl.Float64)
-    return total(f"sum {column.name!r}", (column.name,), exact)
+    return added(column.name, pl.Int128 if column.dtype.is_integer() else pl.Float64)
 
 
-def _of_counts(column: Column, answer: Callable[[pl.DataFrame], Any]) -> Recipe:
-    return Recipe((tally(column.name),), lambda parts: answer(counts(parts)))
+def _extreme(column: Column, end: Callable[[str], Measure]) -> Recipe:
+    return Recipe((end(column.name),), lambda value: _as_pandas(column, value))
 
 
-def _extreme(column: Column, measure: Callable[[str], Measure]) -> Recipe:
-    return Recipe((measure(column.name),), _as_pandas)
+def _as_pandas(column: Column, value: Any) -> Any:
+    """Return *value* of *column* as pandas has it: NaN for none, its own timestamps, and floats of their width.
 
-
-def _as_pandas(value: Any) -> Any:
-    """Return *value* as pandas has it: NaN for none, and its own timestamps."""
+    The width matters: 0.3 of 32 bits is above 0.3, yet GX finds it to be no more than a limit of 0.3.
+    """
     if value is None:
         return math.nan
-    return pd.Timestamp(value) if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        return pd.Timestamp(value)
+    return np.float32(value) if column.dtype == pl.Float32 else value
 
 
 def _mean(column: Column) -> Recipe:
-    return Recipe((_sum(column), _filled(column)), lambda added, n: added / n if n else math.nan)
+    return Recipe((_sum(column), filled(column.name)), lambda added, n: added / n if n else math.nan)
 
 
 def _stdev(found: Mapping[str, Any]) -> float:
@@ -159,34 +180,119 @@ def _stdev(found: Mapping[str, Any]) -> float:
 
 
 def _quantiles(column: Column, values: Values) -> Recipe | None:
+    """The value of the nearest rank; halfway takes the even rank, as numpy does."""
     if values.get("allow_relative_error"):
         return None
-    return _of_counts(column, lambda found: [_nearest(found, q) for q in values["quantiles"]])
+    return _of_ranks(
+        column,
+        lambda n: [round((n - 1) * q) for q in values["quantiles"]] if n else [],
+        lambda found: found or [math.nan] * len(values["quantiles"]),
+    )
 
 
-def _nearest(found: pl.DataFrame, quantile: float) -> Any:
-    """Return the value of the nearest rank; halfway takes the even rank, as numpy does."""
-    n = int(found.get_column("n").sum())
-    return _ranked(found, round((n - 1) * quantile)) if n else math.nan
+def _median(column: Column) -> Recipe:
+    def halfway(below: Any, above: Any) -> Any:
+        return _as_pandas(column, (below + above) / 2)
+
+    def middle(found: list[Any]) -> Any:
+        if not found:
+            return math.nan
+        below, above = found
+        if isinstance(below, Bounds):
+            within = max(below.within, above.within)
+            return Bounds(halfway(below.low, above.low), halfway(below.high, above.high), within)
+        return halfway(below, above)
+
+    return _of_ranks(column, lambda n: [(n - 1) // 2, n // 2] if n else [], middle)
 
 
-def _median(found: pl.DataFrame) -> Any:
-    n = int(found.get_column("n").sum())
-    return (_ranked(found, (n - 1) // 2) + _ranked(found, n // 2)) / 2 if n else math.nan
+def _of_ranks(column: Column, ranks: Callable[[int], list[int]], answer: Callable[[list[Any]], Any]) -> Recipe:
+    """Return the recipe of an answer from the values at some ranks."""
+
+    def from_spread(parts: Columns) -> Any:
+        return answer([sketches.ranked(parts, rank) for rank in ranks(sketches.size(parts))])
+
+    def exactly(parts: Columns) -> Recipe:
+        wanted = ranks(sketches.size(parts))
+        places = [_Place(column.name, rank, sketches.ranked(parts, rank)) for rank in wanted]
+
+        def at_places(*found: Any) -> Any:
+            pairs = zip(found[::2], found[1::2], strict=True)
+            return answer([place.value(*pair) for place, pair in zip(places, pairs, strict=True)])
+
+        return Recipe(tuple(m for place in places for m in place.measures), at_places)
+
+    return Recipe((sketches.spread(column.name, column.dtype),), from_spread, exactly)
 
 
-def _ranked(found: pl.DataFrame, rank: int) -> Any:
-    """Return the value at *rank*, from 0, of all values in order."""
-    index = found.get_column("n").cum_sum().search_sorted(rank, side="right")
-    return found.get_column("value")[int(index)]
+@dataclass(frozen=True)
+class _Place:
+    """The value at a rank, between bounds: count what lies below them, tally what lies between."""
+
+    column: str
+    rank: int
+    bounds: Bounds
+
+    @property
+    def measures(self) -> tuple[Measure, Measure]:
+        value, low, high = pl.col(self.column), self.bounds.low, self.bounds.high
+        return (
+            total(f"{self.column!r} < {low!r}", (self.column,), value < low),
+            tally(self.column, (f"{low!r} to {high!r}", value.is_between(low, high))),
+        )
+
+    def value(self, below: int, between: Columns) -> Any:
+        found = counts(between)
+        index = found.get_column("n").cum_sum().search_sorted(self.rank - below, side="right")
+        return found.get_column("value")[int(index)]
 
 
-def _unexpected_values(found: pl.DataFrame, values: Values) -> set[Any]:
-    return set(found.get_column("value")) - set(values["value_set"])
+def _distinct(column: Column, answer: Callable[[Any, int], Any] = lambda count, _: count) -> Recipe:
+    """Return the recipe of an answer from the numbers of distinct values and of values."""
+
+    def bounded(parts: Columns, n: int) -> Any:
+        found = sketches.distinct_count(parts)
+        high = min(found.high, n)
+        exact = found.exact or not n
+        return answer(found.low, n) if exact else Bounds(answer(found.low, n), answer(high, n), found.within)
+
+    def exactly(*_: Any) -> Recipe:
+        typed = [(column.name, column.dtype)]
+        seen = keys.keys(f"of {column.name!r}", typed, column.expr.is_not_null(), present=True)
+        return Recipe((seen, filled(column.name)), lambda found, n: answer(found.distinct, n))
+
+    return Recipe(
+        (sketches.distinct(repr(column.name), column.name, over=_over(column)), filled(column.name)), bounded, exactly
+    )
 
 
-def _missing_values(found: pl.DataFrame, values: Values) -> set[Any]:
-    return set(values["value_set"]) - set(found.get_column("value"))
+def _over(column: Column) -> str:
+    return column.name if column.kind == "text" else ""
+
+
+def _in_set(column: Column, wanted: Any) -> pl.Expr | None:
+    return CONDITIONS["column_values.in_set"]([column], {"value_set": list(wanted or ())})
+
+
+def _others(column: Column, values: Values) -> Recipe | None:
+    """Count the distinct values outside `value_set`."""
+    known = _in_set(column, values["value_set"])
+    if known is None:
+        return None
+    what = f"{column.name!r} outside {values['value_set']!r}"
+    return Recipe(
+        (sketches.distinct(what, column.name, ~known, _over(column)),), lambda parts: sketches.distinct_count(parts).low
+    )
+
+
+def _absent(column: Column, values: Values) -> Recipe | None:
+    """Count the values of `value_set` that do not occur."""
+    known = _in_set(column, values["value_set"])
+    if known is None:
+        return None
+    wanted = set(values["value_set"])
+    found = tally(column.name, (f"in {sorted(map(repr, wanted))}", known))
+    return Recipe((found,), lambda parts: len(wanted - set(counts(parts).get_column("value"))))
 
 
 def _modes(found: pl.DataFrame) -> list[Any]:
@@ -205,31 +311,23 @@ _SUMMARIES: Mapping[str, tuple[tuple[str, ...], _Make]] = {
     "column.sum": (_NUMBERS, lambda column, _: Recipe((_sum(column),), lambda added: added)),
     "column.mean": (_NUMBERS, lambda column, _: _mean(column)),
     "column.standard_deviation": (_NUMBERS, lambda column, _: Recipe((moments(column.name),), _stdev)),
-    "column.median": (_NUMBERS, lambda column, _: _of_counts(column, _median)),
+    "column.median": (_NUMBERS, lambda column, _: _median(column)),
     "column.quantile_values": (_NUMBERS, _quantiles),
-    "column.distinct_values.count": (
-        (*_COUNTABLE, "instant"),
-        lambda column, _: _of_counts(column, lambda found: found.height),
-    ),
+    "column.distinct_values.count": ((*_COUNTABLE, "instant"), lambda column, _: _distinct(column)),
     "column.unique_proportion": (
         (*_COUNTABLE, "instant"),
-        lambda column, _: _of_counts(
-            column, lambda found: found.height / found.get_column("n").sum() if found.height else 0
-        ),
+        lambda column, _: _distinct(column, lambda count, n: count / n if n else 0),
     ),
-    "column.distinct_values.not_in_set.count": (
+    "column.distinct_values.not_in_set.count": (_COUNTABLE, _others),
+    "column.distinct_values.not_in_set": (_COUNTABLE, lambda *_: _NOTHING),
+    "column.distinct_values.missing_from_column.count": (_COUNTABLE, _absent),
+    "column.distinct_values.missing_from_column": (_COUNTABLE, lambda *_: _NOTHING),
+    "column.most_common_value": (
         _COUNTABLE,
-        lambda column, values: _of_counts(column, lambda found: len(_unexpected_values(found, values))),
+        lambda column, _: Recipe((tally(column.name),), lambda parts: _modes(counts(parts))),
     ),
-    "column.distinct_values.not_in_set": (_COUNTABLE, lambda *_: Recipe((), list)),
-    "column.distinct_values.missing_from_column.count": (
-        _COUNTABLE,
-        lambda column, values: _of_counts(column, lambda found: len(_missing_values(found, values))),
-    ),
-    "column.distinct_values.missing_from_column": (_COUNTABLE, lambda *_: Recipe((), list)),
-    "column.most_common_value": (_COUNTABLE, lambda column, _: _of_counts(column, _modes)),
     "column.non_null_proportion": (
         _ANY,
-        lambda column, _: Recipe((_filled(column), ROWS), lambda n, rows: n / rows if rows else 0),
+        lambda column, _: Recipe((filled(column.name), ROWS), lambda n, rows: n / rows if rows else 0),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_checks.judge import Result
+from data_checks.judge import DRIFT, Result
 from data_checks.plan import MISSING
 from data_checks.report import Outcome
 
@@ -43,6 +43,8 @@ def _reason(result: Result, kind: str) -> str:
     if info.get("raised_exception"):
         error = info.get("exception_message")
         return "column is missing" if error == MISSING else f"could not be judged: {error}"
+    if kind.startswith(DRIFT):
+        return "drifted from the champion's training data"
     if kind in _REASONS:
         return _REASONS[kind]
     if "unexpected_count" in (result.result or {}):

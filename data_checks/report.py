@@ -9,12 +9,78 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the scan is."""
+    """How far a validation is.
 
-    row_groups_done: int
-    row_groups: int
-    rows_done: int
-    bytes_read: int
+    Attributes:
+        rows: Rows of the batch; None while that is not known.
+        bytes_done: Bytes that were asked of the store.
+        bytes_total: Bytes that will have been asked at the end, as far as that can be told.
+        blobs_done: Blobs that need no more reading, *cached_blobs* among them.
+        cached_blobs: Blobs that an earlier run has measured.
+        seconds: Since the start.
+    """
+
+    rows_done: int = 0
+    rows: int | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
+    blobs_done: int = 0
+    blobs: int = 0
+    cached_blobs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done, 0 to 1, by bytes; by blobs where nothing has to be read."""
+        done, total = (self.bytes_done, self.bytes_total) if self.bytes_total else (self.blobs_done, self.blobs)
+        return min(1.0, done / total) if total else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second."""
+        return self.bytes_done / self.seconds if self.seconds else 0.0
+
+    @property
+    def text(self) -> str:
+        """What people read, such as "12 of 32 blobs (4 known), 3.1 of 5.0 M rows, 72 of 149 MB, 81 MB/s"."""
+        known = f" ({self.cached_blobs:,} known)" if self.cached_blobs else ""
+        digits = 1 if self.bytes_total < 10_000_000 else 0
+        done, total = (f"{size_bytes / 1e6:,.{digits}f}" for size_bytes in (self.bytes_done, self.bytes_total))
+        return (
+            f"{self.blobs_done:,} of {self.blobs:,} blobs{known}, {_rows(self.rows_done, self.rows)}, "
+            f"{done} of {total} MB, {self.rate / 1e6:,.0f} MB/s"
+        )
+
+
+def _rows(done: int, total: int | None) -> str:
+    known = (done,) if total is None else (done, total)
+    if max(known) < 1_000_000:
+        return " of ".join(f"{rows:,}" for rows in known) + " rows"
+    return " of ".join(f"{rows / 1e6:,.1f}" for rows in known) + " M rows"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a validation would do.
+
+    Attributes:
+        known_blobs: Blobs that were measured before and need not be read.
+        rows: None where only reading tells.
+        columns: How many columns of the others are read.
+        bytes_to_read: Of those columns.
+        second_pass: Expectations that Great Expectations' own engine will judge, in a pass of its own each.
+        notes: What should be known about how the blobs fit together.
+    """
+
+    suite: str
+    expectations: int
+    blobs: int
+    known_blobs: int
+    rows: int | None
+    columns: int
+    bytes_to_read: int
+    second_pass: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +109,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of one validation; everything but *full* may leave the site.
+    """The result of one validation; everything but *full* and *profile* may leave the site.
 
     Attributes:
         expectations: How many were judged.
@@ -52,8 +118,10 @@ class Report:
         bytes_read: Bytes that were asked of the store.
         outcomes: How each went, in the suite's order.
         notes: What the reader should know about how it was checked.
-        drift: Reserved; always None.
+        drift: How far the new data is from the champion's: `champion`, `rows` and `blobs` of the new data,
+            and per column four figures (see `data_checks.drift`); None without a champion.
         full: The complete Great Expectations result as JSON values, with values of the data.
+        profile: What the next champion is compared by (see `data_checks.profiles`), likewise.
     """
 
     success: bool
@@ -64,8 +132,9 @@ class Report:
     bytes_read: int
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...]
-    drift: None = None
+    drift: Mapping[str, Any] | None = None
     full: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    profile: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def failures(self) -> tuple[Outcome, ...]:

@@ -1,22 +1,51 @@
-"""The pass over the data: every row group is read once, measured and forgotten."""
+"""The pass over the data: every part is read once, measured and forgotten."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Protocol, TypeVar
 
 import polars as pl
 import polars.selectors as cs
 import pyarrow as pa
 
-from data_checks.measures import ROWS, Measure, Partial, measure, merged
-from data_checks.parquet import IN_FLIGHT, RowGroup, Table
-from data_checks.report import Progress
+from data_checks import keys
+from data_checks.measures import Measure, Partial, measure, merged
+from data_checks.spill import Spill
+from insitu.batch import Blob
 from insitu.errors import DataError
+from insitu.ports import BlobStore
+from insitu.settings import ReadingSettings
+from insitu.tables.table import IN_FLIGHT, Part, Shape, read, shape_of
 
 T = TypeVar("T")
 R = TypeVar("R")
+Keep = Callable[[Blob, Partial], Partial]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One part, and what to measure of it; it can be pickled."""
+
+    part: Part
+    measures: tuple[Measure, ...]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that are read."""
+        return frozenset(column for m in self.measures for column in m.columns)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found in one part."""
+
+    partial: Partial
+    bytes_read: int
 
 
 def frame_of(rows: pa.Table) -> pl.DataFrame:
@@ -26,47 +55,105 @@ def frame_of(rows: pa.Table) -> pl.DataFrame:
     return frame.with_columns(cs.float().fill_nan(None))
 
 
-def scan(
-    table: Table, measures: Collection[Measure], on_progress: Callable[[Progress], None] | None = None
-) -> tuple[Partial, int]:
-    """Return the measurements of the whole table and how many bytes were read.
+class Scanner(Protocol):
+    """Opens blobs and measures parts, on this machine or on many."""
 
-    Memory is bounded by the row groups in flight and by what `tally` and `keys` keep.
+    def opened(self, blob: Blob) -> Shape:
+        """Return what opening *blob* tells; raise `DataError`, `BlobChanged`."""
+        ...
 
-    Raises:
-        DataError: A row group cannot be decoded or measured.
-        BlobChanged: A blob is not the pinned version any more.
-    """
-    columns = {column for m in measures for column in m.columns}
+    def measured(self, works: Sequence[Work], schema: pa.Schema, keep: Keep) -> Iterator[Measured]:
+        """Yield what was found in each of *works*, in their order; what piles up goes through *keep*.
 
-    def measured(part: RowGroup) -> tuple[Partial, int]:
-        rows, bytes_read = table.read(part, columns)
-        try:
-            return measure(frame_of(rows), measures), bytes_read
-        except (pl.exceptions.PolarsError, ValueError, OverflowError) as exc:
-            raise DataError(
-                f"row group {part.index} of blob {part.blob.name} holds values that cannot be measured",
-                found=type(exc).__name__,
-                wanted="values within the range of their column's type",
-                next_action="write the blob again, or take it out of the batch",
-            ) from None  # Polars quotes values
+        Raises:
+            DataError: A part cannot be decoded or measured.
+            BlobChanged: A blob is not the pinned version any more.
+        """
+        ...
 
+    def rows(self, part: Part, schema: pa.Schema, columns: Collection[str]) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the rows of *part* themselves, and how many bytes were read for them."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalScanner:
+    """Scans with the threads of this process."""
+
+    store: BlobStore
+    reading: ReadingSettings
+
+    def opened(self, blob: Blob) -> Shape:
+        return shape_of(self.store, blob, self.reading)
+
+    def measured(self, works: Sequence[Work], schema: pa.Schema, keep: Keep) -> Iterator[Measured]:
+        return in_flight(lambda work: measure_part(self, work, schema, keep), works)
+
+    def rows(self, part: Part, schema: pa.Schema, columns: Collection[str]) -> Iterator[tuple[pa.Table, int]]:
+        return read(self.store, part, schema, columns, self.reading)
+
+
+def kept_whole(_: Blob, piece: Partial) -> Partial:
+    """Take nothing out of *piece*."""
+    return piece
+
+
+def measure_part(scanner: LocalScanner, work: Work, schema: pa.Schema, keep: Keep = kept_whole) -> Measured:
+    """Return the measurements of one part of a batch with the columns *schema*; raise `DataError`, `BlobChanged`."""
+    return folded(pieces(scanner, work, schema), work, keep)
+
+
+def pieces(scanner: LocalScanner, work: Work, schema: pa.Schema) -> Iterator[Measured]:
+    """Yield what is found in each table that a part is read as; raise `DataError`, `BlobChanged`."""
+    for rows, bytes_read in scanner.rows(work.part, schema, work.columns):
+        yield Measured(_measured(work, rows), bytes_read)
+
+
+def folded(found: Iterable[Measured], work: Work, keep: Keep) -> Measured:
+    """Return what was *found* in the pieces of one part, merged, without what *keep* takes out."""
     whole: Partial = {}
-    read_bytes = 0
-    for done, (partial, bytes_read) in enumerate(_in_flight(measured, table.row_groups), start=1):
-        whole, read_bytes = merged(whole, partial, measures), read_bytes + bytes_read
-        if on_progress:
-            on_progress(Progress(done, len(table.row_groups), whole[ROWS.key], read_bytes))
-    return whole, read_bytes
+    bytes_read = 0
+    for piece in found:
+        whole = merged([whole, keep(work.part.blob, piece.partial)], work.measures)
+        bytes_read += piece.bytes_read
+    return Measured(whole, bytes_read)
 
 
-def _in_flight(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def spilled_to(spill: Spill, measures: Collection[Measure]) -> Keep:
+    """Return what takes the keys out of measurements and puts them into *spill*."""
+    own = {m.key for m in measures if m.spilled}
+
+    def keep(blob: Blob, piece: Partial) -> Partial:
+        extents = {}
+        for key in own:
+            if key in piece:
+                extents[key], runs = keys.taken_out(piece[key])
+                spill.add((key, blob.name), runs)
+        return {**piece, **extents}
+
+    return keep
+
+
+def by_blob(works: Sequence[Work], found: Iterable[Measured], spill: Spill) -> Iterator[tuple[Blob, Measured]]:
+    """Yield each blob's measurements, merged in the order of its parts, as soon as its last part is *found*."""
+    pairs = zip(works, found, strict=True)
+    for blob, parts in groupby(pairs, key=lambda pair: pair[0].part.blob):
+        some = list(parts)
+        measures = some[0][0].measures
+        whole = dict(merged((one.partial for _, one in some), measures))
+        for m in measures:
+            if m.spilled and m.key in whole:
+                whole[m.key] = keys.whole(whole[m.key], partial(spill.runs, (m.key, blob.name)))
+        yield blob, Measured(whole, sum(one.bytes_read for _, one in some))
+
+
+def in_flight(do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield the results in order, never working further ahead than `IN_FLIGHT` items."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         pending: list[Future[R]] = []
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                pending.append(pool.submit(do, item))
                 if len(pending) > IN_FLIGHT:
                     yield pending.pop(0).result()
             while pending:
@@ -74,3 +161,15 @@ def _in_flight(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _measured(work: Work, rows: pa.Table) -> Partial:
+    try:
+        return measure(frame_of(rows), work.measures)
+    except (pl.exceptions.PolarsError, ValueError, OverflowError) as exc:
+        raise DataError(
+            f"{work.part.where} of blob {work.part.blob.name} holds values that cannot be measured",
+            found=type(exc).__name__,
+            wanted="values within the range of their column's type",
+            next_action="write the blob again, or take it out of the batch",
+        ) from None  # Polars quotes values

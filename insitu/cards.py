@@ -30,6 +30,18 @@ def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def validation_summary(report: Mapping[str, Any]) -> str:
+    """Return how many expectations hold on how many rows."""
+    held = report["expectations"] - report["failed"]
+    return f"{held} of {report['expectations']} expectations hold on {report['rows']:,} rows"
+
+
+def drift_table(drift: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per column, the one that moved most first."""
+    columns = sorted(drift["columns"].items(), key=lambda item: -(item[1]["psi"] or 0))
+    return [{"column": name, **{figure: _number(value) for figure, value in found.items()}} for name, found in columns]
+
+
 def gate_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
     """Return one row per metric: challenger, champion, floor, and the primary's gain."""
     return [_gate_row(name, trained, gate) for name in gate.metrics]

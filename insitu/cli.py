@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -91,6 +92,7 @@ def main() -> None:
     \b
     A first run on the example data:
       insitu demo prepare         January to September of the example data
+      insitu plan flights         what a run would do
       insitu retrain flights      validate, train, gate, register, containerize, publish
       insitu score flights        ask the published image
       insitu demo add-month       the next month arrives
@@ -125,7 +127,8 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
         if record is None:  # answered before Prefect is started, which takes seconds
             record, news = _run_flow(project, model, site, batch), True
     except InsituError as error:
-        record = run.journal.entry("record")
+        # The newest: the blobs may have been pinned anew.
+        record = next(reversed(_records(project, site, model).of_model(model)), None)
         if not as_json or record is None or record["error"] != error.to_json():
             raise
         click.echo(json.dumps(record, indent=1))
@@ -137,6 +140,43 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
 
         print_outcome(record, news)
     sys.exit(EXIT_CODES[record["state"]])
+
+
+@main.command()
+@click.argument("model")
+@site_option
+@click.option(
+    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
+)
+@json_option
+@project_option
+def plan(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:
+    """Tell what `insitu retrain MODEL` would do now: data, what is read of it, champion, compute.
+
+    Nothing is changed; only footers and headers of blobs are read.
+    """
+    from insitu.planning import outlook
+    from insitu.runs import open_run
+
+    run = open_run(project, model, site, batch)
+    seen = outlook(run)
+    from data_checks.baseline import DriftCheck
+    from data_checks.engine import foresee  # after what can go wrong: it takes seconds
+    from data_checks.suite import load_suite
+
+    store = run.site.data(run.batch.container)
+    drift = DriftCheck(run.model.drift, run.training_part)
+    validation = foresee(
+        load_suite(run.suite_file), store, run.batch,
+        reading=run.model.data.reading, state=run.site.state, drift=drift,
+    )  # fmt: skip
+    told = seen | {"validation": asdict(validation)}
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        from insitu.console import print_plan
+
+        print_plan(told)
 
 
 def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[str, Any]:
@@ -190,6 +230,40 @@ def show(project: Path, model: str, version: str, site: str, as_json: bool) -> N
         from insitu.console import print_record
 
         print_record(record)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", required=False, metavar="[VERSION|RUN_KEY]")
+@click.option(
+    "--open/--no-open",
+    "wanted",
+    default=None,
+    help="Show the page in the browser.  [default: only on a terminal beside a desktop]",
+)
+@site_option
+@json_option
+@project_option
+def report(project: Path, model: str, version: str | None, site: str, wanted: bool | None, as_json: bool) -> None:
+    """Write the Data Docs of MODEL's newest validation, or of a version or run, as a page that stays on site.
+
+    The page holds values of the data. What is printed does not.
+    """
+    from insitu import reports
+
+    place = _open_site(project, site, model)
+    kept = reports.find_report(place.state, model, version)
+    from data_checks import datadocs  # after what can go wrong: it takes seconds
+
+    page = datadocs.page(kept.full, title=model, facts=kept.facts, notes=kept.notes)
+    path = reports.write_page(place.settings.compute.work / "reports", kept, page)
+    if as_json:
+        click.echo(json.dumps({**kept.to_json(), "page": str(path)}, indent=1))
+    else:
+        click.echo("\n".join([*kept.summary(), f"  {'page':<11}{path}"]))
+    wanted = not as_json and reports.has_desktop(os.environ) if wanted is None else wanted
+    if wanted and not reports.show_in_browser(path):
+        click.echo("no browser took the page: open it yourself", err=True)
 
 
 @main.command()
@@ -272,8 +346,13 @@ def _demo_store(project: Path, site: str) -> Any:
 
 def _records(project: Path, site: str, model: str) -> Any:
     from insitu.lineage import Records
+
+    return Records(_open_site(project, site, model).state)
+
+
+def _open_site(project: Path, site: str, model: str) -> Any:
     from insitu.settings import load_settings
     from insitu.wiring import open_site
 
     settings, _ = load_settings(project, site, model, os.environ)
-    return Records(open_site(project, settings).state)
+    return open_site(project, settings)

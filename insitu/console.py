@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from insitu.lineage import drift_summary
+
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 200  # a file or a pipe has no width: nothing is cut there
@@ -46,6 +48,36 @@ def print_record(record: Mapping[str, Any]) -> None:
             console.print(f"  - {escape(reason)}")
     for label, value in _facts(record):
         console.print(f"  [dim]{label:<10}[/]{escape(value)}")
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a run would do."""
+    batch, checks, champion = plan["batch"], plan["validation"], plan["champion"]
+    rows = "" if checks["rows"] is None else f", {checks['rows']:,} rows"
+    blobs = f"{batch['blobs']} blobs ({batch['new_blobs']} new), {_mega(batch['bytes'])}{rows}"
+    unread = checks["blobs"] - checks["known_blobs"]
+    reads = f"{checks['columns']} columns, unread blobs {unread}, measured before {checks['known_blobs']}"
+    facts = [
+        ("would do", "nothing: this batch is done" if plan["done"] else "validate, train, gate; if promoted, publish"),
+        ("batch", f"{batch['fingerprint'][:12]}: {blobs}"),
+        ("split", f"{batch['training_blobs']} blobs to train on, {batch['holdout_blobs']} to judge on"),
+        ("champion", f"v{champion}" if champion else "none yet"),
+        ("checks", f"{checks['expectations']} expectations of suite {checks['suite']}"),
+        ("reads", f"{_mega(checks['bytes_to_read'])}: {reads}"),
+    ]
+    facts += [("again", f"{name}: a pass of its own, by Great Expectations' engine") for name in checks["second_pass"]]
+    facts += [("note", note) for note in checks["notes"]]
+    facts += [
+        ("ready" if check["ok"] else "NOT READY", f"{check['name']}: {check['found']} (wanted {check['wanted']})")
+        for check in plan["readiness"]
+    ]
+    console.print(f"[bold]{plan['model']}[/] at {plan['site']}, run {plan['run_key'][:12]}")
+    for label, value in facts:
+        console.print(f"  [dim]{label:<10}[/]{escape(value)}")
+
+
+def _mega(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"
 
 
 def print_history(model: str, records: Sequence[Mapping[str, Any]]) -> None:
@@ -86,6 +118,8 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if validation:
         held = validation["expectations"] - validation["failed"]
         facts.append(("data", f"{held} of {validation['expectations']} expectations hold, {validation['rows']:,} rows"))
+        if validation["drift"]:
+            facts.append(("drift", drift_summary(validation["drift"])))
     if training:
         facts.append(("metrics", _metrics(training["metrics"]) + f" on {training['rows']:,} holdout rows"))
     if version := record["model_version"]:

@@ -9,16 +9,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.errors import DataError, InsituError, UsageError
-from insitu.journal import read_json
+from insitu.journal import Journal, read_json
 from insitu.ports import BlobStore
 from insitu.runs import Run
+from insitu.wiring import CHAMPION
 
 STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish")
 EGRESS = "egress"
 """The journal's name of the ledger: every object that was handed to a registry, written down before it went."""
 
+PROFILE = "profile"
+"""The journal's name of what a validation keeps of the training data: private."""
+
 FINAL_STATES = ("Completed", "NotPromoted")
 """Ends that a second start with the same run key finds and leaves alone."""
+
+
+SHIFTED = 0.25
+"""A population stability index above this is commonly read as a shift (Siddiqi, 2006)."""
 
 
 def significant(value: Any, digits: int = 4) -> Any:
@@ -96,6 +104,17 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
     }
 
 
+def drift_summary(drift: Mapping[str, Any]) -> str:
+    """Return how far the new data is from the champion's, in one line."""
+    found = {name: figures["psi"] for name, figures in drift["columns"].items() if figures["psi"] is not None}
+    new = f"{drift['blobs']} blobs, {drift['rows']:,} rows that {drift['champion']} was not trained on"
+    if not found:
+        return f"{new}: nothing to compare"
+    most = max(found, key=lambda name: found[name])
+    shifted = sum(psi > SHIFTED for psi in found.values())
+    return f"{new}: {shifted} of {len(found)} columns shifted, {most} most (psi {found[most]:.3g})"
+
+
 def error_json(error: BaseException | None) -> dict[str, Any] | None:
     """Return *error* as JSON values; a foreign one leaves only its class, for its text may quote a row."""
     if error is None or isinstance(error, InsituError):
@@ -115,6 +134,16 @@ def _training(trained: Mapping[str, Any] | None) -> dict[str, Any] | None:
     metrics = trained["metrics"]
     training = {key: trained[key] for key in kept} | {"metrics": metrics["challenger"], "compared": metrics}
     return {key: significant(value) for key, value in training.items()}
+
+
+def champion_profile(run: Run) -> tuple[str, dict[str, Any]] | None:
+    """Return the champion's name and what its validation kept of its training data; None where there is none."""
+    champion = run.site.models.alias(run.model.name, CHAMPION)
+    for record in Records(run.site.state).of_model(run.model.name) if champion else ():
+        if champion and (record["model_version"] or {}).get("version") == champion.version:
+            profile = Journal(run.site.state, run.model.name, record["run_key"]).entry(PROFILE)
+            return (f"v{champion.version}", profile) if profile else None
+    return None
 
 
 @dataclass(frozen=True)

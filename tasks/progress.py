@@ -1,4 +1,4 @@
-"""A progress bar in the Prefect run, updated a few times a second at most."""
+"""How far a long step is: a progress bar in the Prefect run, and now and then a line in its log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 _INTERVAL_S = 1.0
+_LOG_INTERVAL_S = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -17,14 +18,26 @@ class ProgressArtifact:
 
     def __init__(self, description: str, key: str) -> None:
         self._id: UUID = create_progress_artifact(0.0, key=key, description=description)  # type: ignore[assignment]
-        self._shown, self._at = 0.0, time.monotonic()
+        self._description = description
+        self._shown, self._at, self._logged_at = 0.0, time.monotonic(), time.monotonic()
 
-    def update(self, fraction: float) -> None:
-        """Show *fraction* (0 to 1); calls within a second of the last one are left out, except the end."""
+    def update(self, fraction: float, text: str = "") -> None:
+        """Show *fraction* (0 to 1) and *text*, which is logged, too, every ten seconds.
+
+        Calls within a second of the last one are left out, except the end.
+        """
         percent, now = round(100 * fraction, 1), time.monotonic()
         if percent > self._shown and (fraction >= 1 or now - self._at >= _INTERVAL_S):
             self._shown, self._at = percent, now
-            try:
-                update_progress_artifact(self._id, percent)
-            except Exception as exc:  # noqa: BLE001 - a bar that stands still ends no training
-                log.warning("the progress bar could not be moved: %s", type(exc).__name__)
+            self._show(percent, text)
+        if text and now - self._logged_at >= _LOG_INTERVAL_S:
+            self._logged_at = now
+            log.info("%s: %s", self._description, text)
+
+    def _show(self, percent: float, text: str) -> None:
+        try:
+            update_progress_artifact(
+                self._id, percent, description=f"{self._description}: {text}" if text else self._description
+            )
+        except Exception as exc:  # noqa: BLE001 - a bar that stands still ends no training
+            log.warning("the progress bar could not be moved: %s", type(exc).__name__)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from insitu.lineage import Records
+from insitu.planning import readiness_of
 from insitu.ports import Check
-from insitu.readiness import check_command, check_requirements, forecast, require_ready
+from insitu.readiness import require_ready
 from insitu.runs import Run
 from tasks.policy import verb
 
@@ -22,14 +22,7 @@ def check_readiness(run: Run) -> list[Check]:
 
 
 def _look(run: Run) -> list[Check]:
-    earlier = Records(run.site.state).of_model(run.model.name)
-    need = forecast(run.model.needs, run.batch, earlier)
-    train = run.model.train
-    checks = [
-        *run.site.compute.readiness(need),
-        check_command(train.command, run.model_folder),
-        *check_requirements(train.requirements),
-    ]
+    checks = readiness_of(run)
     for check in checks:
         log.info("%s %s: found %s, wanted %s", "ok" if check.ok else "NOT READY", check.name, check.found, check.wanted)
     require_ready(checks)

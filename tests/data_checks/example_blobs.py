@@ -1,4 +1,4 @@
-"""Tables as Parquet blobs of a folder, and suites in one line."""
+"""Tables as Parquet blobs of a folder, what reading them costs, and suites in one line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,43 @@ from insitu.batch import Batch
 Store = Callable[..., tuple[FolderBlobs, Batch]]
 
 
+class CountingBlobs(FolderBlobs):
+    """Notes how many bytes of which blob are read."""
+
+    def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
+        data = super().read(name, etag=etag, offset=offset, length=length)
+        self.ranges.append((name, offset, len(data)))
+        return data
+
+    @property
+    def ranges(self) -> list[tuple[str, int, int]]:
+        return self.__dict__.setdefault("_ranges", [])
+
+    @property
+    def bytes_by_name(self) -> dict[str, int]:
+        return {name: sum(n for other, _, n in self.ranges if other == name) for name, _, _ in self.ranges}
+
+
 def store_of(root: Path, tables: Iterable[pa.Table], **options: Any) -> tuple[FolderBlobs, Batch]:
     """Write each table as one Parquet blob under *root*."""
     for number, table in enumerate(tables):
-        path = root / f"part={number:02}" / "rows.parquet"
-        path.parent.mkdir(parents=True)
-        pq.write_table(table, path, **options)
-    blobs = FolderBlobs(root)
-    return blobs, Batch.of("data", blobs.list())
+        write(root, number, table, **options)
+    return pinned(root)
+
+
+def write(root: Path, number: int, table: pa.Table, **options: Any) -> str:
+    """Write *table* as the blob of this number, over what is there, and return the blob's name."""
+    path = root / f"part-{number:02}" / "rows.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path.relative_to(root).as_posix()
+
+
+def pinned(root: Path) -> tuple[CountingBlobs, Batch]:
+    """Return what lies under *root* now."""
+    blobs = CountingBlobs(root)
+    batch = Batch.of("data", blobs.list())
+    return blobs, batch
 
 
 def suite_of(*expectations: tuple[str, Mapping[str, Any]]) -> Suite:

@@ -88,7 +88,7 @@ def test_an_overwritten_blob_is_not_read(store: Store, tmp_path: Path) -> None:
     ],
 )
 def test_blobs_with_other_columns_are_refused(other: pa.Table, difference: str, store: Store) -> None:
-    with pytest.raises(DataError, match=r"part=01/rows\.parquet has other columns") as caught:
+    with pytest.raises(DataError, match=r"part-01/rows\.parquet has other columns") as caught:
         validate(SOUND, *store(ROWS, other))
     assert difference in str(caught.value)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
 import subprocess
 import sys
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +51,31 @@ def test_many_blobs_give_the_result_of_one(store: Store, tmp_path_factory: pytes
         assert observed(ours) == pytest.approx(observed(theirs), rel=1e-12)
 
 
-def test_partials_merge_in_any_order_and_grouping(store: Store) -> None:
-    from data_checks import judge, parquet, plan, scan
-    from data_checks.measures import measure, merged
+def test_partials_merge_in_any_grouping_and_can_be_sent(store: Store) -> None:
+    from data_checks import judge, plan, scan
+    from data_checks.measures import merged
+    from data_checks.spill import Spill
+    from insitu.settings import ReadingSettings
+    from insitu.tables.table import open_table
 
-    blobs = store(*[NUMBERS.slice(start, 400) for start in range(0, 5000, 400)])
-    table = parquet.open_batch(*blobs)
+    blobs, batch = store(*[NUMBERS.slice(start, 400) for start in range(0, 5000, 400)])
+    scanner = scan.LocalScanner(blobs, ReadingSettings())
+    table = open_table(blobs, batch, scanner.reading)
     planned = plan.make(judge.build(MANY), table.schema)
-    sent = pickle.loads(pickle.dumps(planned.measures))
-    parts = [measure(scan.frame_of(table.read(part, table.schema.names)[0]), sent) for part in table.row_groups]
+    works = pickle.loads(pickle.dumps([scan.Work(part, planned.measures) for part in table.parts]))
+    with Spill(None) as spill:
+        keep = scan.spilled_to(spill, planned.measures)
+        parts = pickle.loads(
+            pickle.dumps([scan.measure_part(scanner, work, table.schema, keep).partial for work in works])
+        )
 
-    def verdicts(order: list[int], cut: int) -> object:
-        def merge(some: list[int]) -> object:
-            return reduce(lambda one, other: merged(one, other, planned.measures), [parts[n] for n in some], {})
+    def results(cut: int) -> object:
+        ends = [merged(parts[:cut], planned.measures), merged(parts[cut:], planned.measures)]
+        whole = merged(ends, planned.measures)
+        found = [plan.settled(step, planned.judge, whole) for step in planned.steps[2:]]  # two need their keys
+        return [one and one[0].success for one in found]
 
-        whole = merged(merge(order[:cut]), merge(order[cut:]), planned.measures)
-        return [plan.settle(step, planned, whole, table).result.success for step in planned.steps]
-
-    order = list(range(len(parts)))
-    straight = verdicts(order, 0)
-    for seed in range(5):
-        random.Random(seed).shuffle(order)
-        assert verdicts(order, seed * 2) == straight
+    assert all(results(cut) == results(0) for cut in range(len(parts) + 1))
     assert len(planned.fingerprint) == 64
 
 
@@ -155,9 +156,9 @@ def test_nulls_and_nans_are_not_duplicates_of_values(store: Store) -> None:
 def test_progress_ends_with_everything_read(store: Store) -> None:
     seen: list[Progress] = []
     report = validate(MANY, *store(NUMBERS, row_group_size=500), on_progress=seen.append)
-    assert [p.row_groups_done for p in seen] == list(range(1, 11))
-    assert (seen[-1].row_groups, seen[-1].rows_done) == (10, report.rows)
-    assert 0 < seen[-1].bytes_read < report.bytes_read
+    assert [p.rows_done for p in seen] == list(range(0, 5001, 500))
+    assert (seen[-1].rows, seen[-1].blobs_done, seen[-1].blobs) == (report.rows, 1, 1)
+    assert 0 < seen[-1].bytes_done == seen[-1].bytes_total < report.bytes_read
 
 
 def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> None:

@@ -129,7 +129,11 @@ class Project:
 
     def job_processes(self) -> list[int]:
         """Return the processes that belong to edge jobs of this project, by their arguments or variables."""
-        mark = str(self.var / "jobs").encode()
+        return self.processes("jobs")
+
+    def processes(self, folder: str) -> list[int]:
+        """Return the processes whose arguments or variables name a *folder* of var/."""
+        mark = str(self.var / folder).encode()
         return [pid for pid, traces in _processes() if mark in traces]
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import KILLED, NewProject, PrefectServer, Project, PublishedRun, audit
+from flow_helpers import INSITU, KILLED, NewProject, PrefectServer, Project, PublishedRun, audit, finish
+from loopback import wait_until
 
 PLANTED = ("QZPLANTEDTAIL", "QZPLANTEDCARRIER", "QZPLANTEDDEST", "98765432")
 
@@ -72,6 +78,97 @@ def test_a_blob_that_was_overwritten_before_validation_is_named(
     assert "E-BLOB blob month=02/flights.parquet was overwritten" in done.complaint
     assert (done.json["state"], done.json["validation"], done.json["training"]) == ("Failed", None, None)
     assert done.json["error"]["code"] == "E-BLOB"
+
+
+def overwrite_after_each_snapshot(project: Project, process: subprocess.Popen[str], times: int) -> None:
+    """Write another version of February as soon as a snapshot is pinned; validation takes seconds to start."""
+    import pyarrow.parquet as pq
+
+    february, beside = project.blob(2), project.root / "february"
+    for number in range(1, times + 1):
+        known = partial(project.kept, "snapshot")
+        wait_until(lambda: len(known()) == number or process.poll() is not None, 120, f"snapshot {number}")  # noqa: B023
+        pq.write_table(pq.read_table(february).slice(1), beside)
+        os.replace(beside, february)
+
+
+@pytest.mark.slow
+def test_a_blob_that_is_overwritten_in_validation_is_pinned_anew_and_the_run_says_so(new_project: NewProject) -> None:
+    project = new_project("overwritten in validation")
+    process = project.start("retrain", "flights", INSITU_CRASH_AT="train:before")
+    overwrite_after_each_snapshot(project, process, 1)
+    done = finish(process).require(KILLED)
+    assert "blob month=02/flights.parquet was overwritten" in done.err
+    assert "a new snapshot takes its place" in done.err
+    superseded, newest = sorted(project.kept("record"), key=lambda record: record["state"])
+    assert (superseded["state"], newest["state"]) == ("Superseded", "Unfinished")
+    assert (superseded["error"]["code"], superseded["validation"]) == ("E-BLOB", None)
+    pinned = {blob["name"]: blob["etag"] for blob in newest["batch"]["manifest"]["blobs"]}
+    content = sha256(project.blob(2).read_bytes()).hexdigest()
+    assert pinned["month=02/flights.parquet"] == f'"{content}"'
+    assert len(project.kept("validate")) == 1
+
+
+@pytest.mark.slow
+def test_blobs_that_are_overwritten_again_and_again_end_the_run_after_four_snapshots(new_project: NewProject) -> None:
+    project = new_project("overwritten again and again")
+    process = project.start("retrain", "flights")
+    overwrite_after_each_snapshot(project, process, 4)
+    done = finish(process).require(1)
+    assert "E-BLOB blob month=02/flights.parquet was overwritten" in done.complaint
+    assert "in each of 4 snapshots" in done.complaint
+    states = sorted(record["state"] for record in project.kept("record"))
+    assert states == ["Failed", "Superseded", "Superseded", "Superseded"]
+    assert project.kept("validate") == []
+
+
+def validation_processes(project: Project) -> list[int]:
+    return project.processes("validation")
+
+
+@pytest.mark.slow
+def test_a_validation_that_is_killed_is_an_error_of_the_data_and_goes_on_later(new_project: NewProject) -> None:
+    project = new_project("with a crash in validation")
+    process = project.start("retrain", "flights", "--json")
+    wait_until(lambda: validation_processes(project), 120, "the start of validation")
+    for pid in validation_processes(project):
+        os.kill(pid, signal.SIGKILL)
+    done = finish(process)
+    assert "the validation process was killed by SIGKILL" in done.complaint
+    assert done.json["training"] is None
+    project.retrain(INSITU_CRASH_AT="validate:recorded").require(KILLED)
+    assert project.kept("validate")[0]["value"]["success"]
+    assert not list((project.var / "validation").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=lambda sign: sign.name)
+def test_a_run_that_is_ended_in_validation_takes_its_process_along(
+    new_project: NewProject, sign: signal.Signals
+) -> None:
+    project = new_project(f"ended in validation by {sign.name}")
+    process = project.start("retrain", "flights")
+    try:
+        wait_until(lambda: validation_processes(project), 120, "the start of validation")
+    finally:
+        process.send_signal(sign)
+    done = finish(process, 60)
+    wait_until(lambda: not validation_processes(project), 5, "the end of the process")
+    assert done.code == (-sign if sign == signal.SIGKILL else 128 + sign)
+    assert project.kept("validate") == []
+
+
+@pytest.mark.slow
+def test_the_flow_process_does_not_import_what_validation_needs(new_project: NewProject) -> None:
+    project = new_project("with a light flow")
+    command = [sys.executable, "-X", "importtime", str(INSITU), "retrain", "flights"]
+    environ = {**project.environ, "INSITU_CRASH_AT": "validate:recorded"}
+    done = subprocess.run(command, cwd=project.root, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == KILLED
+    imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "prefect" in imported
+    assert imported.isdisjoint(("great_expectations", "polars", "sklearn"))
+    assert project.kept("validate")[0]["value"]["success"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,182 @@
+"""Uniqueness over data of any size: ranges first, sorted keys on disk only where ranges overlap.
+
+Of every blob its extent is kept: rows, repeated and distinct keys, and the range of each key column.
+Blobs whose ranges do not touch cannot share a key, so their counts add up; that settles running
+numbers, times and months. Only among blobs that overlap the keys themselves are compared. They are
+sorted (8 bytes a row for one column of whole numbers or instants, the value itself; else a 128-bit
+hash), lie on disk, and are compared slice by slice, so that memory stays small.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_checks.measures import Columns, Measure
+
+Run = tuple[np.ndarray, ...]
+"""Sorted keys: one array of 64-bit numbers, or two that are one 128-bit hash."""
+
+_SLICE_KEYS = 1 << 19
+
+
+@dataclass(frozen=True)
+class KeyCounts:
+    """How many rows have a key that occurs more than once, and how many different keys there are."""
+
+    repeated: int
+    distinct: int
+
+    def __add__(self, other: KeyCounts) -> KeyCounts:
+        return KeyCounts(self.repeated + other.repeated, self.distinct + other.distinct)
+
+
+def keys(what: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, present: bool) -> Measure:
+    """Measure the keys of the rows where *keep* holds; *present* says that none of them is null.
+
+    One struct per part: `rows`, `repeated`, `distinct`, then `low`, `high` and `nulls` of each column,
+    and the keys themselves as `a` and `b`, which `taken_out` separates from the rest.
+    """
+    names = tuple(name for name, _ in columns)
+    by_value = present and len(columns) == 1 and _fits_64_bits(columns[0][1])
+    fields: dict[str, Any] = dict.fromkeys(("rows", "repeated", "distinct"), pl.Int64)
+    for at, (_, dtype) in enumerate(columns):
+        fields |= {f"low{at}": dtype, f"high{at}": dtype, f"nulls{at}": pl.Int64}
+    fields |= {"a": pl.List(pl.Int64 if by_value else pl.UInt64), "b": pl.List(pl.UInt64)}
+    look = partial(_look, by_value=by_value)
+    rows = pl.struct(names).filter(keep)
+    expr = rows.map_batches(look, return_dtype=pl.Struct(fields), returns_scalar=True).implode()
+    return Measure(f"keys {what}", names, expr, operator.add, spilled=True)
+
+
+def taken_out(parts: Columns) -> tuple[Columns, list[Run]]:
+    """Return the extents of *parts*, and the keys of each."""
+    fields = pl.concat(parts).struct.unnest()
+    runs = [
+        tuple(column.to_numpy() for column in (a, b) if column is not None)
+        for a, b in zip(fields.get_column("a"), fields.get_column("b"), strict=True)
+    ]
+    return (fields.drop("a", "b").to_struct(),), runs
+
+
+def whole(extents: Columns, runs: Callable[[], Sequence[Run]]) -> Columns:
+    """Return the extent of all parts of one blob together."""
+    parts = pl.concat(extents).struct.unnest()
+    if parts.height == 1:
+        return extents
+    is_apart = all(len(group) == 1 for group in _groups(parts))
+    counts = _added(parts) if is_apart else _counted_together(runs())  # runs come in any order: all or none
+    ends = {"low": pl.Expr.min, "high": pl.Expr.max}
+    joined = parts.select(ends.get(name.rstrip("0123456789"), pl.Expr.sum)(pl.col(name)) for name in parts.columns)
+    exact = {"repeated": counts.repeated, "distinct": counts.distinct}
+    settled = joined.with_columns(pl.lit(value, pl.Int64).alias(name) for name, value in exact.items())
+    return (settled.to_struct(),)
+
+
+def counted(extents: Columns, runs_of: Callable[[Sequence[int]], Sequence[Run]]) -> KeyCounts:
+    """Return the counts of the parts whose *extents* these are.
+
+    Args:
+        runs_of: From the numbers of parts that overlap to their keys; called only for those.
+    """
+    parts = pl.concat(extents).struct.unnest()
+    groups = _groups(parts)
+    alone = parts.filter(pl.int_range(pl.len()).is_in([group[0] for group in groups if len(group) == 1]))
+    return sum((_counted_together(runs_of(group)) for group in groups if len(group) > 1), start=_added(alone))
+
+
+def _fits_64_bits(dtype: pl.DataType) -> bool:
+    return dtype == pl.Datetime or (dtype.is_integer() and dtype != pl.UInt64)
+
+
+def _look(rows: pl.Series, *, by_value: bool) -> pl.Series:
+    frame = rows.struct.unnest()
+    if by_value:
+        found = frame.select(pl.first().cast(pl.Int64).sort().alias("a"))
+    else:
+        found = pl.DataFrame({"a": rows.hash(1), "b": rows.hash(2)}).sort("a")
+    counts = _counted(found)
+    fields = {"rows": frame.height, "repeated": counts.repeated, "distinct": counts.distinct}
+    columns = {name: pl.Series([value]) for name, value in fields.items()}
+    for at, values in enumerate(frame):
+        ends = {f"low{at}": values.min(), f"high{at}": values.max()}
+        columns |= {name: pl.Series([end], dtype=values.dtype) for name, end in ends.items()}
+        columns[f"nulls{at}"] = pl.Series([values.null_count()])
+    second = pl.Series([None], dtype=pl.List(pl.UInt64)) if by_value else pl.Series([found["b"]])
+    return pl.DataFrame(columns | {"a": pl.Series([found["a"]]), "b": second}).to_struct()
+
+
+def _added(parts: pl.DataFrame) -> KeyCounts:
+    """Return the counts of *parts* that share no key."""
+    return KeyCounts(int(parts.get_column("repeated").sum()), int(parts.get_column("distinct").sum()))
+
+
+def _groups(parts: pl.DataFrame) -> list[list[int]]:
+    """Return the numbers of the parts in groups that share no key, by the column that tells most apart."""
+    width = sum(name.startswith("low") for name in parts.columns)
+    return max((_touching(parts, at) for at in range(width)), key=len)
+
+
+def _touching(parts: pl.DataFrame, at: int) -> list[list[int]]:
+    """Return the numbers of the parts in groups whose ranges of key column *at* touch."""
+    seen = parts.with_row_index("number").filter(pl.col("rows") > 0)
+    if seen.filter(pl.col(f"nulls{at}") > 0).height > 1:  # null equals null
+        return [seen.get_column("number").to_list()]
+    groups: list[list[int]] = []
+    reached: Any = None
+    for number, low, high in seen.sort(f"low{at}").select("number", f"low{at}", f"high{at}").iter_rows():
+        if low is not None and reached is not None and low <= reached:
+            groups[-1].append(number)
+            reached = max(reached, high)
+        else:
+            groups.append([number])
+            reached = high
+    return groups
+
+
+def _counted_together(runs: Sequence[Run]) -> KeyCounts:
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(_counted_among, _slices(runs)), start=KeyCounts(0, 0))
+
+
+def _slices(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Cut all runs at common keys, so that each slice holds about half a million keys and no key is in two."""
+    rows = sum(len(run[0]) for run in runs)
+    count = max(1, rows // _SLICE_KEYS)
+    step = max(1, rows // (count * 64))
+    samples = np.sort(np.concatenate([run[0][::step] for run in runs]))
+    cuts = np.unique(samples[:: max(1, len(samples) // count)])[1:]
+    at = [[0, *np.searchsorted(run[0], cuts), len(run[0])] for run in runs]
+    for n in range(len(cuts) + 1):
+        yield [
+            tuple(np.asarray(column[ends[n] : ends[n + 1]]) for column in run)
+            for run, ends in zip(runs, at, strict=True)
+        ]
+
+
+def _counted_among(runs: Iterable[Run]) -> KeyCounts:
+    first, *second = (pl.Series(np.concatenate(columns)) for columns in zip(*runs, strict=True))
+    if not _twice(first.sort()).len():
+        return KeyCounts(0, first.len())  # the usual case
+    return _counted(pl.DataFrame({"a": first, **({"b": second[0]} if second else {})}).sort("a"))
+
+
+def _twice(ordered: pl.Series) -> pl.Series:
+    return ordered.filter(ordered == ordered.shift(1)).unique()
+
+
+def _counted(ordered: pl.DataFrame) -> KeyCounts:
+    """Count the rows of *ordered*, which is sorted by `a`, that are there more than once."""
+    twice = _twice(ordered.get_column("a"))
+    if twice.is_empty():
+        return KeyCounts(0, ordered.height)
+    suspects = ordered.filter(pl.col("a").is_in(twice.implode()))
+    repeated = suspects.is_duplicated()
+    return KeyCounts(int(repeated.sum()), ordered.height - suspects.height + suspects.n_unique())

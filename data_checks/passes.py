@@ -1,0 +1,149 @@
+"""The passes over one batch: what is known already is not read, what is read is read once.
+
+A pass measures of every blob what is not known of it yet. Usually there is one; a second settles what
+the summaries of the first left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyarrow as pa
+
+from data_checks import keys
+from data_checks.keys import KeyCounts, Run
+from data_checks.measures import ROWS, Columns, Measure, Partial, merged
+from data_checks.scan import Scanner, Work, by_blob, spilled_to
+from data_checks.spill import Place, Spill
+from data_checks.statistics import Known, Statistics, identity
+from data_checks.watch import Watch
+from insitu.batch import Batch, Blob
+from insitu.tables.table import IN_FLIGHT, Shape, Table, table_of
+
+_MOST_KEPT_KEYS = 1 << 24
+"""In larger batches keys that overlap are read again by the next run: kept, they would be as large as the columns."""
+
+
+class Passes:
+    """One batch, what is known of it, and what was read to know it.
+
+    Attributes:
+        table: The columns of the batch.
+        bytes_read: What was asked of the store so far.
+    """
+
+    def __init__(
+        self, batch: Batch, scanner: Scanner, spill: Spill, statistics: Statistics | None, watch: Watch
+    ) -> None:
+        """Open the blobs that are not known.
+
+        Raises:
+            DataError: A blob is unreadable, or the blobs' columns differ.
+            BlobChanged: A blob is not the pinned version any more.
+        """
+        self._batch, self._scanner, self._spill, self._statistics = batch, scanner, spill, statistics
+        self._watch = watch
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            found = list(pool.map(self._opened, batch.blobs))
+        self._known = {blob.name: known for blob, (known, _) in zip(batch.blobs, found, strict=True)}
+        self._shapes = {shape.blob.name: shape for _, shape in found}
+        self.table: Table = table_of(batch, [shape for _, shape in found])
+        self.bytes_read = self.table.opening_bytes
+
+    def measured(self, measures: Collection[Measure], *, kept: bool = True) -> Partial:
+        """Return *measures* of the whole batch; those of no rows are empty.
+
+        Args:
+            kept: Whether the next run may want them, too.
+
+        Raises:
+            DataError: A blob cannot be decoded or measured.
+            BlobChanged: A blob is not the pinned version any more.
+        """
+        works = self.outstanding(measures)
+        self._watch.expect(self._batch.blobs, self.table.rows, works)
+        for blob, partial in self._scanned(works):
+            self._learn(blob, partial, measures, kept=kept)
+        for blob in self._batch.blobs:
+            if self._known[blob.name].rows == 0 and self._shapes[blob.name].opening_bytes:
+                self._learn(blob, {}, (), kept=kept)  # opened now, and there is nothing to measure
+        whole = dict(self.merged(measures, self._batch.blobs))
+        return whole | {m.key: self._counted(m, whole[m.key], kept=kept) for m in measures if m.spilled and whole}
+
+    def outstanding(self, measures: Collection[Measure]) -> list[Work]:
+        """Return what has to be read for *measures*; raise `DataError`, `BlobChanged` when a blob must be opened."""
+        lacking = {blob: self._known[blob.name].lacks(measures, self.table.schema) for blob in self._batch.blobs}
+        self._open([blob for blob in self._batch.blobs if lacking[blob]])
+        return [Work(part, some) for blob, some in lacking.items() if some for part in self._shapes[blob.name].parts]
+
+    def merged(self, measures: Collection[Measure], blobs: Collection[Blob]) -> Partial:
+        """Return *measures* of some blobs, which must have been measured; those of no rows are empty."""
+        filled = [known for blob in blobs if (known := self._known[blob.name]).rows]
+        return merged((known.partial(measures, self.table.schema) for known in filled), measures)
+
+    def rows(self, columns: Collection[str]) -> pa.Table:
+        """Return *columns* of the whole batch, in memory; raise `DataError`, `BlobChanged`."""
+        schema = self.table.schema
+        pieces = [pa.schema([field for field in schema if field.name in columns]).empty_table()]
+        self._open(self._batch.blobs)
+        for part in (part for blob in self._batch.blobs for part in self._shapes[blob.name].parts):
+            for rows, bytes_read in self._scanner.rows(part, schema, columns):
+                pieces.append(rows)
+                self.bytes_read += bytes_read
+        return pa.concat_tables(pieces)
+
+    def _opened(self, blob: Blob) -> tuple[Known, Shape]:
+        known = self._statistics.load(blob) if self._statistics else None
+        if known is not None:
+            return known, Shape(blob, known.schema, known.rows, 0, ())
+        shape = self._scanner.opened(blob)
+        return Known(shape.schema, shape.rows), shape
+
+    def _open(self, blobs: Sequence[Blob]) -> None:
+        """Open those of *blobs* that are known from an earlier run, but not well enough."""
+        closed = [blob for blob in blobs if not self._shapes[blob.name].parts and self._shapes[blob.name].rows != 0]
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            for shape in pool.map(self._scanner.opened, closed):
+                self._shapes[shape.blob.name] = shape
+                self.bytes_read += shape.opening_bytes
+
+    def _scanned(self, works: Sequence[Work]) -> Iterator[tuple[Blob, Partial]]:
+        keep = spilled_to(self._spill, [m for work in works for m in work.measures])
+        found = self._watch.over(works, self._scanner.measured(works, self.table.schema, keep))
+        for blob, one in by_blob(works, found, self._spill):
+            self.bytes_read += one.bytes_read
+            yield blob, one.partial
+
+    def _learn(self, blob: Blob, partial: Partial, measures: Collection[Measure], *, kept: bool) -> None:
+        known, schema = self._known[blob.name], self.table.schema
+        values = {identity(m, schema): partial[m.key] for m in measures if m.key in partial}
+        rows = partial.get(ROWS.key, known.rows)
+        self._known[blob.name] = known = replace(known, rows=rows, values={**known.values, **values})
+        if kept and self._statistics:
+            self._statistics.save(blob, known)
+
+    def _counted(self, measure: Measure, extents: Columns, *, kept: bool) -> KeyCounts:
+        filled = [blob for blob in self._batch.blobs if self._known[blob.name].rows]
+        kept = kept and sum(self._known[blob.name].rows or 0 for blob in filled) <= _MOST_KEPT_KEYS
+
+        def runs_of(numbers: Sequence[int]) -> list[Run]:
+            return [run for n in numbers for run in self._runs(measure, filled[n], kept=kept)]
+
+        return keys.counted(extents, runs_of)
+
+    def _runs(self, measure: Measure, blob: Blob, *, kept: bool) -> list[Run]:
+        """Return the keys of *blob*: from this pass, from an earlier one, or by reading their columns again."""
+        place: Place = (measure.key, blob.name)
+        if place not in self._spill:
+            run = self._statistics.load_run(blob, measure, self.table.schema) if self._statistics else None
+            if run is not None:
+                self._spill.add(place, [run])
+                return self._spill.runs(place)
+            self._open([blob])
+            list(self._scanned([Work(part, (measure,)) for part in self._shapes[blob.name].parts]))
+        runs = self._spill.runs(place)
+        if kept and self._statistics:
+            self._statistics.save_run(blob, measure, self.table.schema, runs)
+        return runs

@@ -1,0 +1,142 @@
+"""What was measured of each blob, kept in the site's state: a blob that did not change is not read again.
+
+One entry per blob version, under `statistics/ENGINE/CONTAINER/`: its columns, its rows, and each
+measure of the suites that looked at it so far. Entries hold minima, frequent values and hashes of keys,
+so they stay on site. They can be removed at any time; a damaged one is measured again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from data_checks.keys import Run
+from data_checks.measures import Measure, Partial, holdable
+from insitu import tables
+from insitu.batch import Blob
+from insitu.errors import BlobExists, BlobNotFound, InsituError
+from insitu.ports import BlobStore
+from insitu.settings import ReadingSettings
+
+_SCHEMA, _ROWS = " schema", " rows"
+_CHECKSUM_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a blob: its columns, its rows (None: not yet), and values by `identity`."""
+
+    schema: pa.Schema
+    rows: int | None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def partial(self, measures: Collection[Measure], types: pa.Schema) -> Partial:
+        """Return the values of *measures*, of which all must be known."""
+        return {m.key: self.values[identity(m, types)] for m in measures}
+
+    def lacks(self, measures: Collection[Measure], types: pa.Schema) -> tuple[Measure, ...]:
+        """Return those of *measures* that are not known."""
+        return tuple(m for m in measures if identity(m, types) not in self.values)
+
+
+def identity(measure: Measure, types: pa.Schema) -> str:
+    """Return what names the measure's values: what it measures, of columns of which type."""
+    columns = [str(types.field(name).type) for name in measure.columns]
+    return sha256(json.dumps([measure.key, columns]).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The entries of one container, for one way of reading it."""
+
+    state: BlobStore
+    container: str
+    reading: ReadingSettings
+
+    def load(self, blob: Blob) -> Known | None:
+        """Return what is known of this version of *blob*; None where that is nothing, or is damaged."""
+        data = self._read(self._name(blob))
+        if data is None:
+            return None
+        row = pl.read_ipc(data)
+        values = {name: holdable(row.get_column(name)[0]) for name in row.columns if not name.startswith(" ")}
+        schema = pa.ipc.read_schema(pa.py_buffer(row.get_column(_SCHEMA)[0]))
+        return Known(schema, row.get_column(_ROWS)[0], values)
+
+    def save(self, blob: Blob, known: Known) -> None:
+        """Keep what is *known* of *blob*. That it could not be written costs time later, and nothing else."""
+        row = {
+            _SCHEMA: pl.Series([known.schema.serialize().to_pybytes()]),
+            _ROWS: pl.Series([known.rows], dtype=pl.Int64),
+        }
+        row |= {name: pl.Series([_whole(value)]) for name, value in known.values.items()}
+        self._write(self._name(blob), pl.DataFrame(row))
+
+    def load_run(self, blob: Blob, measure: Measure, types: pa.Schema) -> Run | None:
+        """Return the sorted keys of *blob*; None where they were not kept."""
+        data = self._read(self._name(blob, identity(measure, types)))
+        return None if data is None else tuple(column.to_numpy() for column in pl.read_ipc(data))
+
+    def save_run(self, blob: Blob, measure: Measure, types: pa.Schema, runs: Sequence[Run]) -> None:
+        """Keep the sorted keys of *blob*, which were compared with those of others and will be again."""
+        columns = {name: np.concatenate(parts) for name, parts in zip("ab", zip(*runs, strict=True), strict=False)}
+        self._write(self._name(blob, identity(measure, types)), pl.DataFrame(columns).sort("a"))
+
+    @cached_property
+    def _folder(self) -> str:
+        return f"statistics/{_engine()}/{self.container}"
+
+    def _name(self, blob: Blob, of: str = "") -> str:
+        version = json.dumps([blob.name, blob.etag, self.reading.model_dump(mode="json")])
+        return f"{self._folder}/{sha256(version.encode()).hexdigest()}{of and f'.{of}'}.arrow"
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            data = self.state.read(name)
+        except BlobNotFound:
+            return None
+        checksum, content = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+        return content if _checksum(name, content) == checksum else None
+
+    def _write(self, name: str, row: pl.DataFrame) -> None:
+        buffer = io.BytesIO()
+        row.write_ipc(buffer)
+        content = buffer.getvalue()
+        data = _checksum(name, content) + content
+        with suppress(InsituError):
+            try:
+                self.state.create(name, data)
+            except BlobExists:
+                self.state.replace(name, data, etag=self.state.stat(name).etag)
+
+
+def _checksum(name: str, content: bytes) -> bytes:
+    """Return what tells damage, and an entry that was meant for another blob."""
+    return sha256(name.encode() + content).digest()
+
+
+def _whole(value: Any) -> Any:
+    return pl.concat(value) if isinstance(value, tuple) else value
+
+
+@cache
+def _engine() -> str:
+    """Name what computed the entries: another way of measuring is another entry."""
+    here, below = Path(__file__).parent, Path(str(tables.__file__)).parent
+    own = (here / f"{name}.py" for name in ("conditions", "keys", "measures", "recipes", "scan", "sketches"))
+    sources = sorted([*own, *below.glob("*.py")])
+    digest = sha256(f"{pl.__version__} {pa.__version__}".encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

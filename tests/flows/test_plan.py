@@ -1,0 +1,51 @@
+"""What `insitu plan` tells is what the run then does, and telling changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flow_helpers import NOBODY_HOME, NewProject, Project, PublishedRun, put_month
+
+
+def files(project: Project) -> dict[str, int]:
+    paths = (path for path in project.root.rglob("*") if path.is_file())
+    return {str(path.relative_to(project.root)): path.stat().st_size for path in paths}
+
+
+def test_before_the_first_run_everything_is_read(new_project: NewProject) -> None:
+    project = new_project("to be planned")
+    before = files(project)
+    plan = project.run("plan", "flights", "--json", PREFECT_API_URL=NOBODY_HOME).require(0).json
+    assert files(project) == before
+    assert (plan["done"], plan["champion"]) == (False, None)
+    assert plan["batch"] | {"fingerprint": None, "bytes": None} == {
+        "fingerprint": None, "bytes": None, "blobs": 3, "new_blobs": 3, "training_blobs": 2, "holdout_blobs": 1,
+    }  # fmt: skip
+    validation = plan["validation"]
+    assert (validation["blobs"], validation["known_blobs"], validation["second_pass"]) == (3, 0, [])
+    assert 0 < validation["bytes_to_read"] < plan["batch"]["bytes"]
+    assert all(check["ok"] for check in plan["readiness"])
+
+
+def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
+    published: PublishedRun, new_project: NewProject, extract: Path
+) -> None:
+    project = new_project("planned after a run", like=published.project)
+    done = project.run("plan", "flights", "--json").require(0).json
+    assert (done["done"], done["run_key"], done["champion"]) == (True, published.record["run_key"], "1")
+    assert (done["validation"]["bytes_to_read"], done["validation"]["known_blobs"]) == (0, 3)
+    put_month(project, extract, 4)
+    plan = project.run("plan", "flights", "--json").require(0).json
+    assert (plan["done"], plan["batch"]["new_blobs"], plan["validation"]["known_blobs"]) == (False, 1, 3)
+    said = project.run("plan", "flights").require(0).out
+    assert "measured before 3" in said
+    assert "champion  v1" in said
+    record = project.retrain("--json").require(0).json
+    assert record["run_key"] == plan["run_key"]
+    assert record["validation"]["drift"]["champion"] == "v1"
+    opening = record["validation"]["bytes_read"] - plan["validation"]["bytes_to_read"]
+    assert 0 < opening <= 24 << 10  # the footer of the new blob, and small gaps; the others were not even opened
+
+
+def test_an_unknown_model_is_bad_usage(new_project: NewProject) -> None:
+    assert "models" in new_project("planned wrongly").run("plan", "flights_", "--json").require(2).complaint

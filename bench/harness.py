@@ -27,6 +27,11 @@ class Row:
     unit: str
     target: float
 
+    @classmethod
+    def relative(cls, what: str, ours: float, reference: float, reference_name: str, unit: str, most: float) -> Row:
+        """Return the comparison whose target is *most* times the reference of the same run."""
+        return cls(what, ours, reference, reference_name, unit, most * reference)
+
     def to_json(self) -> dict[str, Any]:
         """Return the row of the bench file."""
         return {
@@ -36,7 +41,7 @@ class Row:
             "reference_name": self.reference_name,
             "unit": self.unit,
             "ratio": round(self.ours / self.reference, 3),
-            "target": self.target,
+            "target": round(self.target, 4),
             "holds": self.ours <= self.target,
         }
 
@@ -57,13 +62,14 @@ def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = 
     subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True)
 
 
-def report(name: str, rows: Sequence[Row], packages: Sequence[str]) -> None:
-    """Print the table and write `var/bench/NAME.json`."""
+def report(name: str, rows: Sequence[Row], packages: Sequence[str], *, keep: bool = True) -> None:
+    """Print the table and write `var/bench/NAME.json`, unless it is not to be kept."""
     found = [row.to_json() for row in rows]
     versions = {"python": sys.version.split()[0]} | {package: version(package) for package in packages}
     path = ROOT / "var" / "bench" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"name": name, "versions": versions, "rows": found}, indent=1))
+    if keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"name": name, "versions": versions, "rows": found}, indent=1))
     for row in found:
         verdict = "holds" if row["holds"] else "MISSED"
         print(

@@ -46,8 +46,8 @@ def project(new_project: NewProject, emulator: Azurite, hub: StackHub, hub_setti
         flights.create(path.relative_to(blobs).as_posix(), path.read_bytes())
     shutil.rmtree(made.var / "blobs")
     site = made.root / "deployments" / "sites" / "local.toml"
-    before, rest = site.read_text().split("[data]")
-    site.write_text(before + SITE.format(url=hub.url) + "\n[models]" + rest.split("[models]")[1])
+    before, rest = site.read_text().split("\n[data]\n")
+    site.write_text(before + "\n" + SITE.format(url=hub.url) + "\n[models]\n" + rest.split("\n[models]\n")[1])
     return made
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, Literal
 
 import polars as pl
@@ -62,11 +61,6 @@ class Plan:
     def columns(self) -> frozenset[str]:
         """The columns that the expectations are about."""
         return frozenset(name for step in self.steps for name in columns_of(step.expectation))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex sha256 over the measures: equal plans look at the same."""
-        return sha256("\n".join(m.key for m in self.measures).encode()).hexdigest()
 
 
 def make(expectations: Iterable[Expectation], schema: pa.Schema) -> Plan:

@@ -68,6 +68,10 @@ def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
 
+batch_option = click.option(
+    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
+)
+
 
 def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
     ctx.find_root().obj = "json" if wanted else None
@@ -107,9 +111,7 @@ def main() -> None:
 @main.command()
 @click.argument("model")
 @site_option
-@click.option(
-    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
-)
+@batch_option
 @json_option
 @project_option
 def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:
@@ -145,9 +147,7 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
 @main.command()
 @click.argument("model")
 @site_option
-@click.option(
-    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
-)
+@batch_option
 @json_option
 @project_option
 def plan(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:

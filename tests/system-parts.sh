@@ -11,7 +11,8 @@ dockerd         docker.io          images-run-by-a-real-Docker-daemon
 ip              iproute2           no-connection-leaves-the-machine
 node            nodejs             blobs-of-a-real-blob-service
 npm             npm                blobs-of-a-real-blob-service
-java            openjdk-17-jre-headless checks-on-a-real-Spark-cluster"
+java            openjdk-17-jre-headless checks-on-a-real-Spark-cluster
+chromium        chromium           pages-in-a-real-browser"
 azurite=3.35.0
 
 missing() { while read -r command package tests; do command -v "$command" >/dev/null || echo "$package ($tests)"; done <<<"$parts"; }

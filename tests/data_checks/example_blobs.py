@@ -9,29 +9,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from counting_blobs import CountingBlobs
 
 from data_checks.suite import Suite
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
 
 Store = Callable[..., tuple[FolderBlobs, Batch]]
-
-
-class CountingBlobs(FolderBlobs):
-    """Notes how many bytes of which blob are read."""
-
-    def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
-        data = super().read(name, etag=etag, offset=offset, length=length)
-        self.ranges.append((name, offset, len(data)))
-        return data
-
-    @property
-    def ranges(self) -> list[tuple[str, int, int]]:
-        return self.__dict__.setdefault("_ranges", [])
-
-    @property
-    def bytes_by_name(self) -> dict[str, int]:
-        return {name: sum(n for other, _, n in self.ranges if other == name) for name, _, _ in self.ranges}
 
 
 def store_of(root: Path, tables: Iterable[pa.Table], **options: Any) -> tuple[FolderBlobs, Batch]:

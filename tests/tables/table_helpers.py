@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from counting_blobs import CountingBlobs
 
-from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
 from insitu.settings import ReadingSettings
 from insitu.tables.table import open_table, read
@@ -44,23 +44,6 @@ except DataError as error:
     print(error)
 print(peak() - before)
 """
-
-
-class CountingBlobs(FolderBlobs):
-    """Notes the ranges that are read."""
-
-    def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
-        data = super().read(name, etag=etag, offset=offset, length=length)
-        self.ranges.append((name, offset, len(data)))
-        return data
-
-    @property
-    def ranges(self) -> list[tuple[str, int, int]]:
-        return self.__dict__.setdefault("_ranges", [])
-
-    @property
-    def bytes_read(self) -> int:
-        return sum(length for _, _, length in self.ranges)
 
 
 def stored(root: Path, blobs: Mapping[str, bytes]) -> tuple[CountingBlobs, Batch]:

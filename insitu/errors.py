@@ -8,12 +8,14 @@
     ├── BlobExists                        E-BLOB  create-if-absent lost to an earlier writer
     ├── BlobChanged                       E-BLOB  the ETag is not the pinned one any more
     ├── StoreRefused                      E-STORE the blob store refuses: no such container, no right, no such version
+    ├── AccessRefused                     E-AUTH  signing in is refused, or a right is missing
     ├── NotReady                          E-READY the compute does not fit the job
     ├── TrainingFailed                    E-TRAIN
     ├── GateFailed                        E-GATE  metrics that cannot be judged
     ├── RegistryFailed                    E-REG   the model registry refuses
     ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
     ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
+    ├── DeployFailed                      E-DEP   the web app refuses the relay, or does not run as it should
     ├── StorageFull                       E-DISK
     ├── StateDamaged                      E-STATE a file of the site's state cannot be read
     ├── RunUnderWay                       E-BUSY  another run of the model holds the lock
@@ -170,6 +172,12 @@ class StoreRefused(InsituError):
     code = "E-STORE"
 
 
+class AccessRefused(InsituError):
+    """Signing in is refused, the other side is not who it should be, or the principal lacks a right."""
+
+    code = "E-AUTH"
+
+
 class NotReady(InsituError):
     """The compute lacks something that the job needs."""
 
@@ -204,6 +212,12 @@ class PublishFailed(InsituError):
     """The image registry refused, or gave back other bytes than were sent."""
 
     code = "E-PUB"
+
+
+class DeployFailed(InsituError):
+    """The web app refused what was deployed, or does not run as it should."""
+
+    code = "E-DEP"
 
 
 class StorageFull(InsituError):

@@ -12,11 +12,16 @@ from pathlib import Path
 from insitu.errors import naming_write_errors
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Return the files below *folder* by name, each with its hex sha256; hidden files and byte code are left out."""
+def file_names(folder: Path) -> list[str]:
+    """Return the files below *folder*, in name order; hidden files and byte code are left out."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     kept = sorted(name for name in names if not any(part.startswith((".", "__pycache__")) for part in name.parts))
-    return {name.as_posix(): sha256((folder / name).read_bytes()).hexdigest() for name in kept}
+    return [name.as_posix() for name in kept]
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the files of `file_names`, each with its hex sha256."""
+    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in file_names(folder)}
 
 
 @contextmanager

@@ -29,6 +29,15 @@ def read_json(state: BlobStore, name: str) -> Any:
         ) from exc
 
 
+def write_json(state: BlobStore, name: str, value: Any) -> None:
+    """Write JSON values as a blob, over what was there."""
+    data = json.dumps(value, indent=1).encode()
+    try:
+        state.create(name, data)
+    except BlobExists:
+        state.replace(name, data, etag=state.stat(name).etag)
+
+
 @dataclass(frozen=True)
 class Journal:
     """What a run has finished, under `runs/MODEL/KEY/` in the site's state.
@@ -72,11 +81,7 @@ class Journal:
 
     def keep(self, what: str, value: Any) -> None:
         """Write JSON values beside the steps, over what was there."""
-        name, data = self.name(what), json.dumps(value, indent=1).encode()
-        try:
-            self.state.create(name, data)
-        except BlobExists:
-            self.state.replace(name, data, etag=self.state.stat(name).etag)
+        write_json(self.state, self.name(what), value)
 
     def name(self, what: str) -> str:
         """Return the blob that holds *what* about this run."""

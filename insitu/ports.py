@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from insitu.batch import Blob
 from insitu.errors import InsituError
@@ -51,7 +51,7 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """One finding about the compute: what was looked at, found and wanted, and what to do."""
+    """One finding: what was looked at, found and wanted, and what to do."""
 
     name: str
     ok: bool
@@ -60,32 +60,48 @@ class Check:
     next_action: str = ""
 
 
+@runtime_checkable
+class Diagnosable(Protocol):
+    """What can tell whether it is usable: any adapter that offers `checks`."""
+
+    def checks(self) -> Sequence[Check]:
+        """Look at everything that a run needs of it; never raises, changes nothing, and takes seconds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Need:
-    """What a job wants of its compute."""
+    """What a job wants of its compute: amounts, and the containers that it reads there."""
 
     cores: int
     memory_bytes: int
     disk_bytes: int
+    containers: tuple[str, ...] = ()
 
 
 class Compute(Protocol):
     """The machine that trains."""
 
+    def wake(self) -> None:
+        """Start the machine if it is stopped and the site allows that; return when it runs, or its time is up."""
+        ...
+
     def readiness(self, need: Need) -> Sequence[Check]:
-        """Compare the machine with *need*; never raises for a machine that lacks something."""
+        """Compare the machine with *need*; never raises for a machine that lacks something, and changes nothing."""
         ...
 
 
 JobState = Literal["running", "completed", "failed", "canceled"]
+JobPhase = Literal["queued", "preparing", "running"]
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where a job stands, and the error of one that failed."""
+    """Where a job stands: how far one came that is under way, and the error of one that failed."""
 
     state: JobState
     error: InsituError | None = None
+    phase: JobPhase = "running"
 
 
 class TrainingJobs(Protocol):
@@ -94,6 +110,16 @@ class TrainingJobs(Protocol):
     @property
     def backend(self) -> str:
         """What people call this way of running jobs, e.g. `process`."""
+        ...
+
+    @property
+    def poll_s(self) -> tuple[float, float]:
+        """How many seconds to wait between two looks at a job: at first, and at most."""
+        ...
+
+    @property
+    def limits_s(self) -> Mapping[JobPhase, float]:
+        """How many seconds a job may be in a phase before it is canceled; a phase without a limit has none."""
         ...
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> str:
@@ -131,7 +157,24 @@ class ModelVersion:
 
 
 class ModelRegistry(Protocol):
-    """Where model versions are kept, tagged and named."""
+    """Where runs are recorded, and model versions kept, tagged and named."""
+
+    @property
+    def place(self) -> str:
+        """What people call the registry, without any secret: its address."""
+        ...
+
+    @property
+    def archives_rejected(self) -> bool:
+        """Whether models that the gate rejects are registered, too, as archived versions."""
+        ...
+
+    def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
+        """Record the run *run_key* in the experiment *model*, once: its tags, and those named metric.NAME as metrics.
+
+        *job_id* is what `TrainingJobs.submit` returned: where the registry runs jobs itself, that is the run.
+        """
+        ...
 
     def find(self, model: str, run_key: str) -> ModelVersion | None:
         """Return the version that the run *run_key* registered."""
@@ -155,6 +198,10 @@ class ModelRegistry(Protocol):
 
     def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or overwrite tags of a version."""
+        ...
+
+    def archive(self, model: str, version: str) -> None:
+        """Take a version out of what people choose from; `versions` leaves it out from now on."""
         ...
 
     def folder(self, version: ModelVersion) -> Path:
@@ -195,6 +242,10 @@ class ImageRegistry(Protocol):
         """Point *tag* at the manifest."""
         ...
 
+    def lock(self, tag: str) -> None:
+        """Keep everybody from moving *tag*, where the registry can do that; raise `PublishFailed`."""
+        ...
+
     def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
         """Return the manifest that a tag or digest names, verified against its digest."""
         ...
@@ -225,4 +276,25 @@ class ScoringHost(Protocol):
 
     def run(self, images: ImageRegistry, digest: str) -> AbstractContextManager[Scorer]:
         """Start the image and wait until it is ready; raise `ImageFailed` with the reason."""
+        ...
+
+
+class WebApp(Protocol):
+    """The web app at the site that is the relay."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: its address."""
+        ...
+
+    def health(self) -> Mapping[str, Any] | None:
+        """Return what the relay says of itself; None when the app is not the relay, or nobody answers."""
+        ...
+
+    def readiness(self) -> Mapping[str, Any]:
+        """Return what the relay says to a caller who has the key; raise `DeployFailed`, `BackendUnavailable`."""
+        ...
+
+    def publish(self, content: bytes) -> None:
+        """Put a zip in the place of what is there; raise `DeployFailed`, `BackendUnavailable`: it may be done then."""
         ...

@@ -5,7 +5,18 @@ key: `INSITU_SITE__REGISTRY=host:5000`, `INSITU_MODEL__TRAIN__TIMEOUT_S=60`. Its
 TOML value, except where the key holds text.
 """
 
-from insitu.settings.schema import (
+from insitu.settings.azure import (
+    AzureMlModels,
+    AzureMlTraining,
+    AzureSettings,
+    DockerTraining,
+    EdgeSecrets,
+    HubSettings,
+    Principal,
+    SshSettings,
+    VmCompute,
+)
+from insitu.settings.model import (
     KNOWN_METRICS,
     DataSettings,
     DriftSettings,
@@ -14,24 +25,45 @@ from insitu.settings.schema import (
     ModelSettings,
     NeedSettings,
     ReadingSettings,
-    SiteSettings,
-    ValidationSettings,
-    load_model,
-    load_settings,
-    load_site,
+    SliceSettings,
+    TriggerSettings,
 )
+from insitu.settings.opening import load_model, load_settings, load_site
+from insitu.settings.relay import RelaySettings
+from insitu.settings.site import MlflowModels, NetworkSettings, ProcessCompute, SiteSettings, ValidationSettings
+from insitu.settings.stores import AzureBlobStore, AzureStateStore, FolderStore
+from insitu.settings.strict import SecretSource
 
 __all__ = [
     "KNOWN_METRICS",
+    "AzureBlobStore",
+    "AzureMlModels",
+    "AzureMlTraining",
+    "AzureSettings",
+    "AzureStateStore",
     "DataSettings",
+    "DockerTraining",
     "DriftSettings",
+    "EdgeSecrets",
+    "FolderStore",
     "GateSettings",
+    "HubSettings",
     "MetricSettings",
+    "MlflowModels",
     "ModelSettings",
     "NeedSettings",
+    "NetworkSettings",
+    "Principal",
+    "ProcessCompute",
     "ReadingSettings",
+    "RelaySettings",
+    "SecretSource",
     "SiteSettings",
+    "SliceSettings",
+    "SshSettings",
+    "TriggerSettings",
     "ValidationSettings",
+    "VmCompute",
     "load_model",
     "load_settings",
     "load_site",

@@ -63,6 +63,7 @@ Name = Annotated[str, _form("[a-z0-9][a-z0-9_-]*", "a file or folder name of a-z
 Container = Annotated[str, _form("(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", "3 to 63 of a-z, 0-9 and single -")]
 Delimiter = Annotated[str, _form("[\t !#-~]", "one ASCII character, such as ; or a tab")]
 BlobPattern = Annotated[str, _form(r"[^/\s](.*\S)?", "a pattern relative to the container, such as *.parquet")]
+FileName = Annotated[str, _form(r"[^./\s][^/\s]*", "the name of a blob, without folders")]
 SuiteName = Annotated[str, _form(r"[\w-]+", "the name of a suite, without folder and without .json")]
 PartitionKey = Annotated[str, _form(r"\w+", 'the key of a partition such as month=1, without "="')]
 RegistryHost = Annotated[
@@ -85,6 +86,32 @@ ServiceVersion = Annotated[
 VariableName = Annotated[
     str, _form(r"(?!INSITU_)[A-Za-z_][A-Za-z0-9_]*", "the name of a variable; those with INSITU_ are settings")
 ]
+Guid = Annotated[
+    str, _form(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "an id such as 0000…-…: 8-4-4-4-12 hex digits")
+]
+HostName = Annotated[str, _form(f"({_HOST})", "a host name or address, without scheme and without port")]
+HttpsUrl = Annotated[
+    str, _form(rf"https://({_HOST})(:({_PORT}))?(/[\w./-]*[\w-])?", "https://HOST, without a slash at its end")
+]
+ProxyUrl = Annotated[str, _form(rf"https?://({_HOST}):({_PORT})", "http://HOST:PORT, without a name and a password")]
+ResourceName = Annotated[str, _form(r"[A-Za-z0-9_]([\w.()-]{0,88}[\w()-])?", "the name of an Azure resource")]
+HostKey = Annotated[
+    str,
+    _form(
+        r"(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]{40,}={0,2}",
+        'a line of the server\'s public key: "ssh-ed25519 AAAA…", as /etc/ssh/ssh_host_ed25519_key.pub holds it',
+    ),
+]
+DockerAddress = Annotated[
+    str,
+    _form(
+        rf"unix:///\S+|ssh://[a-z_][a-z0-9_-]*@({_HOST})(:({_PORT}))?",
+        "unix:///PATH of a socket, or ssh://USER@HOST",
+    ),
+]
+EdgePath = Annotated[str, _form(r"/\S(.*\S)?", "an absolute path on the machine where jobs run")]
+ApiVersion = Annotated[str, _form(r"20\d\d-\d\d-\d\d(-preview)?", 'a version of an API, such as "2020-06-01"')]
+DeploymentName = Annotated[str, _form(r"[\w. -]+/[\w. {}-]+", "FLOW/NAME of a deployment, such as retrain/{model}")]
 SparkAddress = Annotated[
     str,
     _form(

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from insitu.errors import SettingsError
-from insitu.settings import SiteSettings, load_site
-from insitu.settings.schema import AzureBlobStore, AzureStateStore, FolderStore
+from insitu.settings import AzureBlobStore, AzureStateStore, FolderStore, SiteSettings, load_site
 from insitu.wiring import open_site
 
 SITE = """\

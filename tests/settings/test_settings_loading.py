@@ -103,7 +103,7 @@ def test_other_variables_are_left_alone(project: Path) -> None:
 
 
 def test_the_problems_of_both_files_and_of_the_variables_come_at_once(project: Path) -> None:
-    _replace(project / SITE_FILE, 'kind = "process"', 'kind = "proces"')
+    _replace(project / SITE_FILE, 'work = "var"', 'work = ""')
     _replace(project / SITE_FILE, "reserve_disk_mb = 256", "reserve_disk_mb = -1")
     _replace(project / MODEL_FILE, "timeout_s = 900", "timeout = 900")
     environ = {"INSITU_SITE_REGISTRY": "localhost:5000", "INSITU_MODEL__SMOKE__TOLERANCE": "-1"}
@@ -111,7 +111,7 @@ def test_the_problems_of_both_files_and_of_the_variables_come_at_once(project: P
         load_settings(project, "local", "flights", environ)
     assert [problem.key for problem in caught.value.problems] == [
         "INSITU_SITE_REGISTRY",
-        "compute.kind",
+        "compute.work",
         "compute.reserve_disk_mb",
         "train.timeout",
         "INSITU_MODEL__SMOKE__TOLERANCE",

@@ -1,36 +1,26 @@
-"""What a site and a model can set: every key with its type, bounds, unit and meaning."""
+"""What a model can set: every key with its type, bounds, unit and meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from insitu.errors import Problem
 from insitu.settings.forms import (
-    AccountName,
-    AccountUrl,
     BlobPattern,
     Container,
     Delimiter,
-    MlflowUri,
+    FileName,
     Name,
     Parameter,
     PartitionKey,
-    ProjectPath,
-    RegistryHost,
-    ServiceVersion,
-    SparkAddress,
     SuiteName,
     Text,
-    VariableName,
 )
-from insitu.settings.loading import Kind, collecting, load
 from insitu.settings.problems import Clash, Contradiction
-from insitu.settings.sources import failure
+from insitu.settings.strict import Strict
 
 
 class KnownMetric(NamedTuple):
@@ -53,131 +43,6 @@ KNOWN_METRICS: Mapping[str, KnownMetric] = {
     "mae": KnownMetric("regression", "lower", 0, _INFINITE),
     "r2": KnownMetric("regression", "higher", -_INFINITE, 1),
 }
-
-
-class Strict(BaseModel):
-    """Closed and frozen, and no value is converted: `"60"` is not 60."""
-
-    # Pydantic's own message is the cause of ours, and a traceback shows it: keep values out of it.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class FolderStore(Strict):
-    """Blobs in a folder of this machine."""
-
-    kind: Literal["folder"] = Field(description="blobs are files of a folder")
-    root: ProjectPath = Field(description="the folder; a relative path starts at the project")
-
-
-class SecretSource(Strict):
-    """Where a secret is: settings name the place and never hold the secret."""
-
-    env: VariableName | None = Field(default=None, description="the variable that holds it")
-    file: ProjectPath | None = Field(default=None, description="the file that holds it and nothing else")
-
-    @model_validator(mode="after")
-    def _is_one_place(self) -> SecretSource:
-        if (self.env is None) == (self.file is None):
-            raise ValueError('{ env = "VARIABLE" } or { file = "PATH" }')
-        return self
-
-
-class AzureBlobStore(Strict):
-    """Blobs of one account of Azure Blob Storage: on Azure Stack Hub, in Azure, or an emulator's."""
-
-    kind: Literal["azure-blob"] = Field(description="blobs are those of an Azure storage account")
-    account_url: AccountUrl = Field(description="https://ACCOUNT.blob.REGION.FQDN")
-    account: AccountName | None = Field(default=None, description="the account's name, where the address does not say")
-    key: SecretSource | None = Field(default=None, description="where the account key is")
-    sas: SecretSource | None = Field(default=None, description="where a shared access signature is")
-    api_version: ServiceVersion = Field(default="2019-07-07", description="the service version to speak")
-    ca_bundle: ProjectPath | None = Field(default=None, description="PEM file of the authorities to trust")
-
-    @model_validator(mode="after")
-    def _has_one_secret(self) -> AzureBlobStore:
-        if (self.key is None) == (self.sas is None):
-            raise ValueError("either key or sas, to say where the secret is")
-        return self
-
-    @property
-    def account_name(self) -> str:
-        """The account's name: of an emulator's address the path, else the first word of the host."""
-        _, _, host, *path = self.account_url.split("/")
-        return self.account or (path[0] if path else host.split(".")[0].split(":")[0])
-
-
-class AzureStateStore(AzureBlobStore):
-    """Blobs of one container of an account."""
-
-    container: Container = Field(default="insitu-state", description="the container; it must exist")
-
-
-class MlflowModels(Strict):
-    """A model registry that MLflow keeps."""
-
-    kind: Literal["mlflow"] = Field(description="an MLflow model registry")
-    uri: MlflowUri = Field(description="sqlite:///FILE.db, relative to the project; model files lie beside it")
-
-    @property
-    def artifacts(self) -> Path:
-        """Where the files of the registered versions are: beside the database."""
-        return Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
-
-
-class ProcessCompute(Strict):
-    """Training in a process of this machine."""
-
-    kind: Literal["process"] = Field(description="training runs as a process of this machine")
-    work: ProjectPath = Field(
-        default="var",
-        validate_default=True,
-        description="folder for jobs/ and scoring/: logs, models and rows that stay on site",
-    )
-    reserve_memory_mb: int = Field(default=256, ge=0, description="MB of memory that a job must leave free")
-    reserve_disk_mb: int = Field(default=256, ge=0, description="MB of disk that a job must leave free")
-
-
-class ValidationSettings(Strict):
-    """What checks the data."""
-
-    engine: Literal["local", "spark"] = Field(default="local", description="a process of this machine, or a cluster")
-    spark: SparkAddress | None = Field(
-        default=None,
-        validate_default=True,
-        description="the cluster: spark://HOST:PORT, sc://HOST:PORT for Spark Connect, or local[CORES]",
-    )
-    wait_s: int = Field(default=120, ge=1, description="seconds to wait for the cluster's answer, or for a free core")
-
-    @field_validator("spark")
-    @classmethod
-    def _is_there_for_spark(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("engine") == "spark":
-            raise ValueError('an address such as "spark://HOST:PORT", as engine = "spark" needs one')
-        return value
-
-
-class SiteSettings(Strict):
-    """A place with data and compute."""
-
-    name: Name = Field(description="the name of the file")
-    description: str = Field(default="", description="one line for people")
-    data: FolderStore | AzureBlobStore = Field(
-        discriminator="kind", description="where the data is: containers of an account, or folders below root"
-    )
-    state: FolderStore | AzureStateStore = Field(
-        discriminator="kind", description="where insitu keeps claims, batches, reports and decisions"
-    )
-    models: MlflowModels = Field(description="where model versions are registered")
-    compute: ProcessCompute = Field(description="what training runs on")
-    images: FolderStore = Field(
-        default={"kind": "folder", "root": "var/images"},
-        validate_default=True,  # the default is relative to the project, too
-        description="where OCI image layouts and the build cache are",
-    )
-    validation: ValidationSettings = Field(default=ValidationSettings(), description="what checks the data")
-    registry: RegistryHost | None = Field(
-        default=None, description="host:port of the OCI registry to publish to; none: the layout under images"
-    )
 
 
 class TargetSettings(Strict):
@@ -258,6 +123,30 @@ class MetricSettings(Strict):
     )
 
 
+class SliceSettings(Strict):
+    """How the slices of the holdout by one column are judged, each by the gate's primary metric."""
+
+    bins: list[float] = Field(default=[], description="cut points of a column of numbers; none: a slice per value")
+    min_rows: int = Field(default=200, ge=10, description="rows below which a slice is neither judged nor told")
+    margin: float = Field(default=0.0, ge=0, description="loss against the champion that a slice tolerates")
+    proof: bool = Field(
+        default=False, description="promote only when every slice is proven not worse; else when none is proven worse"
+    )
+    floor: float | None = Field(
+        default=None, description="limit in units of the metric: a minimum if higher is better, a maximum if lower is"
+    )
+    max_gap: float | None = Field(
+        default=None, gt=0, description="how far the challenger's best and worst slices may be apart"
+    )
+
+    @field_validator("bins")
+    @classmethod
+    def _rise(cls, bins: list[float]) -> list[float]:
+        if sorted(set(bins)) != bins:
+            raise ValueError("numbers in rising order, each once")
+        return bins
+
+
 class GateSettings(Strict):
     """When a challenger may replace the champion. Keys that are checked against others come after them."""
 
@@ -266,8 +155,14 @@ class GateSettings(Strict):
     policy: Literal["not_worse", "better"] = Field(default="not_worse", description="what a challenger must be")
     margin: float = Field(default=0.0, ge=0, description="for not_worse: tolerated loss in units of the primary metric")
     min_gain: float = Field(default=0.0, ge=0, description="for better: least gain in units of the primary metric")
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="share of certainty that a verdict needs")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="how certain all verdicts over one holdout are together"
+    )
+    comparisons: int = Field(
+        default=12, ge=1, description="how often one holdout may decide between a champion and a challenger"
+    )
     min_rows: int = Field(default=100, ge=1, description="rows of holdout below which no verdict is given")
+    slices: dict[Text, SliceSettings] = Field(default={}, description="one table per column whose slices are judged")
 
     @field_validator("metrics")
     @classmethod
@@ -312,6 +207,41 @@ class SmokeSettings(Strict):
     tolerance: float = Field(default=1e-5, ge=0, description="largest difference of a score")
 
 
+class TriggerSettings(Strict):
+    """When new blobs are a batch that starts a run, and how the watcher looks for them."""
+
+    rule: Literal["quiet", "files", "marker", "manifest"] = Field(
+        default="quiet", description="what makes the new blobs of a prefix a batch"
+    )
+    quiet_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="quiet: seconds without anything new; marker: the same for blobs that come after their batch",
+    )
+    files: int = Field(default=1, ge=1, description="files: how many blobs a prefix holds when it is complete")
+    marker: FileName = Field(default="_SUCCESS", description="marker: the blob that says that its prefix is complete")
+    manifest: FileName = Field(
+        default="manifest.json", description="manifest: the blob that names its prefix's blobs, their sizes and digests"
+    )
+    depth: int | None = Field(
+        default=None, ge=0, description="how many folders of a name make its prefix; without it all of them"
+    )
+    incomplete_after_s: float = Field(
+        default=86_400.0, gt=0, description="seconds without change after which what is incomplete is quarantined"
+    )
+    coalesce: bool = Field(
+        default=True, description="batches that arrive while a run is busy become one run; false: a run per batch"
+    )
+    poll_s: float = Field(default=30.0, gt=0, description="seconds between two looks at the data")
+    lease_s: float = Field(
+        default=120.0, gt=0, description="seconds after which the work of a watcher that says nothing is taken over"
+    )
+    attempts: int = Field(default=3, ge=1, description="how often a run that fails is started before its quarantine")
+    retry_s: float = Field(
+        default=60.0, ge=0, description="seconds before the second attempt; each further one waits twice as long"
+    )
+
+
 class ModelSettings(Strict):
     """What is retrained, from what, and when it may be published."""
 
@@ -326,6 +256,9 @@ class ModelSettings(Strict):
     )
     gate: GateSettings = Field(description="when a challenger may replace the champion")
     smoke: SmokeSettings = Field(default=SmokeSettings(), description="how the finished image is tried out")
+    trigger: TriggerSettings = Field(
+        default=TriggerSettings(), description="when new blobs are a batch that starts a run"
+    )
 
     @field_validator("gate")
     @classmethod
@@ -337,50 +270,6 @@ class ModelSettings(Strict):
             wanted = f"a metric of {task}: one of {fitting}"
             raise Contradiction(*(Clash(wanted, ("metrics", name)) for name in strange))
         return gate
-
-
-_SITE = Kind(SiteSettings, "deployments/sites/*.toml", "INSITU_SITE__")
-_MODEL = Kind(ModelSettings, "models/*/model.toml", "INSITU_MODEL__")
-
-
-def load_site(project: Path, name: str, environ: Mapping[str, str]) -> SiteSettings:
-    """Return the settings of the site *name*; its relative paths start at *project*.
-
-    Raises:
-        SettingsError: All problems of the file and of the INSITU_ variables.
-    """
-    return load(_SITE, project, name, environ, known_variables=_variables())
-
-
-def load_model(project: Path, name: str, environ: Mapping[str, str]) -> ModelSettings:
-    """Return the settings of the model *name*.
-
-    Raises:
-        SettingsError: All problems of the file and of the INSITU_ variables.
-    """
-    return load(_MODEL, project, name, environ, known_variables=_variables())
-
-
-def load_settings(
-    project: Path, site: str, model: str, environ: Mapping[str, str]
-) -> tuple[SiteSettings, ModelSettings]:
-    """Return the settings of both.
-
-    Raises:
-        SettingsError: All problems of both files and of the INSITU_ variables.
-    """
-    problems: list[Problem] = []
-    with collecting(problems):
-        site_settings = load_site(project, site, environ)
-    with collecting(problems):
-        model_settings = load_model(project, model, environ)
-    if problems:
-        raise failure(problems)
-    return site_settings, model_settings
-
-
-def _variables() -> tuple[str, ...]:
-    return (*_SITE.variables(), *_MODEL.variables())
 
 
 def _metric_clashes(metrics: Mapping[str, MetricSettings]) -> Iterator[Clash]:

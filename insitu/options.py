@@ -1,0 +1,99 @@
+"""What all commands have in common: their options, and how errors end them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from insitu.errors import InsituError
+
+
+class Commands(click.Group):
+    """A group that turns insitu's errors into one message and their exit code.
+
+    Args:
+        elsewhere: Commands by name that other modules hold, as "module:name"; imported when they are asked for.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._elsewhere = elsewhere or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if place := self._elsewhere.get(cmd_name):
+            module, _, name = place.partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InsituError as error:
+            if ctx.obj == "json":
+                click.echo(json.dumps({"error": error.to_json()}, indent=1))
+            fail(error)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except KeyboardInterrupt:
+            click.echo("stopped; started again, it goes on after the last finished step", err=True)
+            sys.exit(128 + signal.SIGINT)
+
+
+def fail(error: InsituError) -> NoReturn:
+    """Print *error* for a person, and end with its exit code."""
+    click.echo(click.style(error.render(), fg="red") if sys.stderr.isatty() else error.render(), err=True)
+    sys.exit(error.exit_code)
+
+
+def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command a *project*: --project, INSITU_PROJECT or the nearest folder above."""
+
+    @click.option(
+        "--project",
+        type=click.Path(path_type=Path),
+        envvar="INSITU_PROJECT",
+        help="Folder with models/ and deployments/.  [default: the nearest one from here upwards]",
+    )
+    @wraps(command)
+    def with_project(*args: Any, project: Path | None, **options: Any) -> Any:
+        from insitu.project import find_project
+
+        return command(*args, project=find_project(project or Path.cwd(), named=project is not None), **options)
+
+    return with_project
+
+
+site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
+
+batch_option = click.option(
+    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
+)
+
+
+def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
+    ctx.find_root().obj = "json" if wanted else None
+    return wanted
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_answer_in_json,
+    help="Print one JSON value on standard output, also for an error.",
+)

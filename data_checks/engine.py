@@ -12,7 +12,7 @@ own pandas engine over the same pinned bytes. The report says what either cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,8 +145,8 @@ def _prepared(
 
     _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
     expectations, reading = judge.build(suite), reading or ReadingSettings()
-    with Spill(work) as spill:
-        statistics = Statistics(state, batch.container, reading) if state else None
+    kept = Statistics(state, batch.container, reading) if state else nullcontext()
+    with Spill(work) as spill, kept as statistics:
         scanner = SparkScanner(store, reading, cluster) if cluster else LocalScanner(store, reading)
         passes = Passes(batch, scanner, spill, statistics, Watch(on_progress))
         planned = plan.make(expectations, passes.table.schema)

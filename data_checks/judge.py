@@ -94,6 +94,8 @@ class Judge:
             return expectation.metrics_validate(
                 metrics=dict(metrics), runtime_configuration=_runtime(expectation), execution_engine=self._engine
             )
+        except MemoryError:  # says nothing about the data
+            raise
         except Exception as exc:  # noqa: BLE001  # whatever GX raises, the expectation was not met
             return failed(expectation, type(exc).__name__)
 
@@ -101,6 +103,8 @@ class Judge:
         """Return GX's judgement over metrics that GX itself computes from the rows."""
         try:
             metrics, aborted = self._resolve(expectation, self._wanted(expectation))
+        except MemoryError:
+            raise
         except Exception as exc:  # noqa: BLE001  # as above
             return failed(expectation, type(exc).__name__)
         if aborted:
@@ -176,6 +180,8 @@ def _raised(aborted: Iterable[Mapping[str, Any]]) -> str:
     """Return the class of the first exception that GX caught; its text may quote values."""
     for info in aborted:
         for name in _BUILT_IN_ERROR.findall(info["exception_info"]["exception_traceback"] or ""):
+            if name.endswith("MemoryError"):  # numpy has one of its own
+                raise MemoryError
             if hasattr(builtins, name):
                 return str(name)
     return "MetricResolutionError"

@@ -3,28 +3,42 @@
 Of every blob its extent is kept: rows, repeated and distinct keys, and the range of each key column.
 Blobs whose ranges do not touch cannot share a key, so their counts add up; that settles running
 numbers, times and months. Only among blobs that overlap the keys themselves are compared. They are
-sorted (8 bytes a row for one column of whole numbers or instants, the value itself; else a 128-bit
-hash), lie on disk, and are compared slice by slice, so that memory stays small.
+sorted, 8 bytes a row, lie on disk, and are compared slice by slice, so that memory stays small.
+
+One column of whole numbers or instants is its own key. Anything else is hashed to 64 bits: where no two
+hashes are the same, no two keys are. Where some are, that may be chance, and the columns are measured
+once more with 128 bits (`Measure.exact`).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import partial, reduce
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from data_checks.measures import Columns, Measure
 
-Run = tuple[np.ndarray, ...]
-"""Sorted keys: one array of 64-bit numbers, or two that are one 128-bit hash."""
+
+class Numbers(Protocol):
+    """Numbers in memory, or in a file, of which no more is read than is sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+Run = tuple[Numbers, ...]
+"""Sorted keys: 64-bit numbers, or two that are one 128-bit hash."""
 
 _SLICE_KEYS = 1 << 19
+_KEPT = " kept"
+_ODD = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -41,19 +55,32 @@ class KeyCounts:
 def keys(what: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, present: bool) -> Measure:
     """Measure the keys of the rows where *keep* holds; *present* says that none of them is null.
 
-    One struct per part: `rows`, `repeated`, `distinct`, then `low`, `high` and `nulls` of each column,
-    and the keys themselves as `a` and `b`, which `taken_out` separates from the rest.
+    Repeated keys are counted exactly by the measure that is its `exact`, if it has one. One struct per part:
+    `rows`, `repeated`, `distinct`, then `low`, `high` and `nulls` of each column, and the keys themselves as
+    `a` and `b`, which `taken_out` separates from the rest.
     """
+    exact = exact_keys(what, columns, keep, present=present)
+    return exact if _is_by_value(columns, present) else _keys(f"keys {what}", columns, keep, hashes=1, exact=exact)
+
+
+def exact_keys(what: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, present: bool) -> Measure:
+    """Measure keys as `keys` does, at once so that repeated ones are counted exactly."""
+    hashes = 0 if _is_by_value(columns, present) else 2
+    return _keys(f"exact keys {what}", columns, keep, hashes=hashes)
+
+
+def _keys(
+    key: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, hashes: int, exact: Measure | None = None
+) -> Measure:
     names = tuple(name for name, _ in columns)
-    by_value = present and len(columns) == 1 and _fits_64_bits(columns[0][1])
     fields: dict[str, Any] = dict.fromkeys(("rows", "repeated", "distinct"), pl.Int64)
     for at, (_, dtype) in enumerate(columns):
         fields |= {f"low{at}": dtype, f"high{at}": dtype, f"nulls{at}": pl.Int64}
-    fields |= {"a": pl.List(pl.Int64 if by_value else pl.UInt64), "b": pl.List(pl.UInt64)}
-    look = partial(_look, by_value=by_value)
-    rows = pl.struct(names).filter(keep)
+    fields |= {"a": pl.List(pl.UInt64 if hashes else pl.Int64), "b": pl.List(pl.UInt64)}
+    rows = pl.struct(*names, keep.alias(_KEPT))
+    look = partial(_look, hashes=hashes)
     expr = rows.map_batches(look, return_dtype=pl.Struct(fields), returns_scalar=True).implode()
-    return Measure(f"keys {what}", names, expr, operator.add, spilled=True)
+    return Measure(key, names, expr, operator.add, spilled=True, exact=exact)
 
 
 def taken_out(parts: Columns) -> tuple[Columns, list[Run]]:
@@ -92,16 +119,17 @@ def counted(extents: Columns, runs_of: Callable[[Sequence[int]], Sequence[Run]])
     return sum((_counted_together(runs_of(group)) for group in groups if len(group) > 1), start=_added(alone))
 
 
-def _fits_64_bits(dtype: pl.DataType) -> bool:
-    return dtype == pl.Datetime or (dtype.is_integer() and dtype != pl.UInt64)
+def _is_by_value(columns: Sequence[tuple[str, pl.DataType]], present: bool) -> bool:
+    (_, dtype), *more = columns
+    fits = dtype == pl.Datetime or (dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128))
+    return present and not more and fits
 
 
-def _look(rows: pl.Series, *, by_value: bool) -> pl.Series:
+def _look(rows: pl.Series, *, hashes: int) -> pl.Series:
     frame = rows.struct.unnest()
-    if by_value:
-        found = frame.select(pl.first().cast(pl.Int64).sort().alias("a"))
-    else:
-        found = pl.DataFrame({"a": rows.hash(1), "b": rows.hash(2)}).sort("a")
+    kept = frame.drop_in_place(_KEPT)
+    frame = frame if kept.all() else frame.filter(kept)
+    found = _sorted(frame, hashes)
     counts = _counted(found)
     fields = {"rows": frame.height, "repeated": counts.repeated, "distinct": counts.distinct}
     columns = {name: pl.Series([value]) for name, value in fields.items()}
@@ -109,8 +137,21 @@ def _look(rows: pl.Series, *, by_value: bool) -> pl.Series:
         ends = {f"low{at}": values.min(), f"high{at}": values.max()}
         columns |= {name: pl.Series([end], dtype=values.dtype) for name, end in ends.items()}
         columns[f"nulls{at}"] = pl.Series([values.null_count()])
-    second = pl.Series([None], dtype=pl.List(pl.UInt64)) if by_value else pl.Series([found["b"]])
+    second = pl.Series([found["b"]]) if "b" in found.columns else pl.Series([None], dtype=pl.List(pl.UInt64))
     return pl.DataFrame(columns | {"a": pl.Series([found["a"]]), "b": second}).to_struct()
+
+
+def _sorted(frame: pl.DataFrame, hashes: int) -> pl.DataFrame:
+    """Return the keys of the rows in order; one thread, since the other cores have parts of their own."""
+    if hashes == 2:
+        return pl.DataFrame({"a": _hashed(frame, 1), "b": _hashed(frame, 2)}).sort("a")
+    key = _hashed(frame, 1) if hashes else frame.to_series().cast(pl.Int64)
+    return key.sort(multithreaded=False).to_frame("a")
+
+
+def _hashed(frame: pl.DataFrame, seed: int) -> pl.Series:
+    """Return one hash per row; those of its columns are as good as random, so a sum that tells them apart will do."""
+    return reduce(lambda one, other: one * _ODD + other, (column.hash(seed) for column in frame))
 
 
 def _added(parts: pl.DataFrame) -> KeyCounts:
@@ -142,30 +183,35 @@ def _touching(parts: pl.DataFrame, at: int) -> list[list[int]]:
 
 
 def _counted_together(runs: Sequence[Run]) -> KeyCounts:
+    """Return the counts of all *runs* together; some slices of them are in memory at a time."""
+    ends = _ends(runs)
+
+    def counted_slice(n: int) -> KeyCounts:
+        return _counted_among(
+            [tuple(column[end[n] : end[n + 1]] for column in run) for run, end in zip(runs, ends, strict=True)]
+        )
+
     with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(_counted_among, _slices(runs)), start=KeyCounts(0, 0))
+        return sum(pool.map(counted_slice, range(len(ends[0]) - 1)), start=KeyCounts(0, 0))
 
 
-def _slices(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """Cut all runs at common keys, so that each slice holds about half a million keys and no key is in two."""
+def _ends(runs: Sequence[Run]) -> list[list[int]]:
+    """Return where to cut each run: slices have about half a million keys of all, and no key is in two of them."""
     rows = sum(len(run[0]) for run in runs)
     count = max(1, rows // _SLICE_KEYS)
     step = max(1, rows // (count * 64))
-    samples = np.sort(np.concatenate([run[0][::step] for run in runs]))
+    samples = np.sort(np.concatenate([run[0][:][::step] for run in runs]))
     cuts = np.unique(samples[:: max(1, len(samples) // count)])[1:]
-    at = [[0, *np.searchsorted(run[0], cuts), len(run[0])] for run in runs]
-    for n in range(len(cuts) + 1):
-        yield [
-            tuple(np.asarray(column[ends[n] : ends[n + 1]]) for column in run)
-            for run, ends in zip(runs, at, strict=True)
-        ]
+    return [[0, *np.searchsorted(run[0][:], cuts), len(run[0])] for run in runs]
 
 
 def _counted_among(runs: Iterable[Run]) -> KeyCounts:
     first, *second = (pl.Series(np.concatenate(columns)) for columns in zip(*runs, strict=True))
-    if not _twice(first.sort()).len():
+    if not second:
+        return _counted(first.sort(multithreaded=False).to_frame("a"))
+    if not _twice(first.sort(multithreaded=False)).len():
         return KeyCounts(0, first.len())  # the usual case
-    return _counted(pl.DataFrame({"a": first, **({"b": second[0]} if second else {})}).sort("a"))
+    return _counted(pl.DataFrame({"a": first, "b": second[0]}).sort("a"))
 
 
 def _twice(ordered: pl.Series) -> pl.Series:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 Partial = Mapping[str, Any]
 Columns = tuple[pl.Series, ...]
@@ -35,6 +37,7 @@ class Measure:
         grouped: Whether *expr* wants each of those values once.
         unless_zero: The key of a measure; where that is 0, there is nothing to measure, and the value None.
         spilled: Whether its values are kept one by one (see `keys`) instead of merged.
+        exact: Of a spilled measure: what tells exactly how many keys repeat, if this one says that some do.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Measure:
     grouped: bool = False
     unless_zero: str = ""
     spilled: bool = False
+    exact: Measure | None = None
 
 
 ROWS = Measure("rows", (), pl.len(), operator.add)
@@ -57,9 +61,9 @@ def total(what: str, columns: tuple[str, ...], condition: pl.Expr, over: str = "
     return Measure(f"total {what}", columns, met.sum().cast(pl.Int64), operator.add, over)
 
 
-def filled(column: str) -> Measure:
+def filled(column: str, over: str = "") -> Measure:
     """Measure how many rows have a value."""
-    return total(f"filled {column!r}", (column,), pl.col(column).is_not_null())
+    return total(f"filled {column!r}", (column,), pl.col(column).is_not_null(), over)
 
 
 def added(column: str, kind: type[pl.DataType]) -> Measure:
@@ -115,15 +119,38 @@ def examples(counted: Measure, condition: pl.Expr, most: int) -> Measure:
     return Measure(key, counted.columns, expr, first, counted.over, unless_zero=counted.key)
 
 
-def measure(frame: pl.DataFrame, measures: Collection[Measure]) -> Partial:
-    """Return the measurements of one part: one query over the rows, one per column over its distinct values."""
+def measure(
+    frame: pl.DataFrame, measures: Collection[Measure], distinct: Mapping[str, pl.DataFrame] | None = None
+) -> Partial:
+    """Return the measurements of one part: one query over the rows, one per column over its distinct values.
+
+    Of the columns in *distinct*, these are known already (see `distinct_of`); *frame* need not have them for that.
+    """
     held: dict[str, Any] = {}
+    known = distinct or {}
     for over in {m.over for m in measures}:
         asked = [m for m in measures if m.over == over]
-        rows = _distinct(frame, over, any(m.grouped for m in asked)) if over else frame
+        if over in known:
+            rows = known[over]
+        else:
+            rows = _distinct(frame, over, any(m.grouped for m in asked)) if over else frame
         held |= _answers(rows, [m for m in asked if not m.unless_zero])
         held |= _answers(rows, [m for m in asked if m.unless_zero and held.get(m.unless_zero, 1)])
     return {m.key: held.get(m.key) for m in measures}
+
+
+def distinct_of(name: str, encoded: pa.ChunkedArray) -> pl.DataFrame:
+    """Return the distinct values of the dictionary-encoded column *name*, with how many rows have each."""
+    pieces = [_times_of(name, chunk) for chunk in encoded.chunks]
+    if len(pieces) == 1:
+        return pieces[0]
+    return pl.concat(pieces).group_by(name).agg(pl.col(_times(name)).sum())
+
+
+def decoded(name: str, encoded: pa.ChunkedArray) -> pl.Series:
+    """Return the dictionary-encoded column *name*, row by row."""
+    pieces = [pl.Series(name, chunk.dictionary, pl.String).gather(pl.Series(chunk.indices)) for chunk in encoded.chunks]
+    return pl.concat(pieces)
 
 
 def merged(parts: Iterable[Partial], measures: Collection[Measure]) -> Partial:
@@ -162,6 +189,13 @@ def _distinct(frame: pl.DataFrame, column: str, grouped: bool) -> pl.DataFrame:
     ):
         return values.with_columns(pl.lit(1, pl.UInt32).alias(_times(column)))
     return values.group_by(column).agg(pl.len().alias(_times(column)))
+
+
+def _times_of(name: str, chunk: pa.DictionaryArray) -> pl.DataFrame:
+    codes = chunk.indices.drop_null().to_numpy()
+    times = np.append(np.bincount(codes, minlength=len(chunk.dictionary)), chunk.null_count)
+    values = pl.Series(name, chunk.dictionary, pl.String).extend_constant(None, 1)
+    return pl.DataFrame([values, pl.Series(_times(name), times, pl.UInt32)]).filter(pl.col(_times(name)) > 0)
 
 
 def _pairs(column: str) -> pl.Expr:

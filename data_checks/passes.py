@@ -6,9 +6,10 @@ the summaries of the first left open.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -64,13 +65,16 @@ class Passes:
         """
         works = self.outstanding(measures)
         self._watch.expect(self._batch.blobs, self.table.rows, works)
-        for blob, partial in self._scanned(works):
-            self._learn(blob, partial, measures, kept=kept)
+        for blob, found in self._scanned(works):
+            self._learn(blob, found, measures, kept=kept)
         for blob in self._batch.blobs:
             if self._known[blob.name].rows == 0 and self._shapes[blob.name].opening_bytes:
                 self._learn(blob, {}, (), kept=kept)  # opened now, and there is nothing to measure
         whole = dict(self.merged(measures, self._batch.blobs))
-        return whole | {m.key: self._counted(m, whole[m.key], kept=kept) for m in measures if m.spilled and whole}
+        for m in measures:
+            if m.spilled and whole:
+                whole[m.key] = self._counted(m, whole[m.key], kept=kept)
+        return whole
 
     def outstanding(self, measures: Collection[Measure]) -> list[Work]:
         """Return what has to be read for *measures*; raise `DataError`, `BlobChanged` when a blob must be opened."""
@@ -126,24 +130,37 @@ class Passes:
 
     def _counted(self, measure: Measure, extents: Columns, *, kept: bool) -> KeyCounts:
         filled = [blob for blob in self._batch.blobs if self._known[blob.name].rows]
-        kept = kept and sum(self._known[blob.name].rows or 0 for blob in filled) <= _MOST_KEPT_KEYS
+        few = sum(self._known[blob.name].rows or 0 for blob in filled) <= _MOST_KEPT_KEYS
 
         def runs_of(numbers: Sequence[int]) -> list[Run]:
-            return [run for n in numbers for run in self._runs(measure, filled[n], kept=kept)]
+            return self._runs(measure, [filled[n] for n in numbers], kept=kept and few)
 
-        return keys.counted(extents, runs_of)
+        counts = keys.counted(extents, runs_of)
+        if counts.repeated and measure.exact:
+            again: KeyCounts = self.measured([measure.exact], kept=kept)[measure.exact.key]
+            return again
+        return counts
 
-    def _runs(self, measure: Measure, blob: Blob, *, kept: bool) -> list[Run]:
-        """Return the keys of *blob*: from this pass, from an earlier one, or by reading their columns again."""
-        place: Place = (measure.key, blob.name)
-        if place not in self._spill:
-            run = self._statistics.load_run(blob, measure, self.table.schema) if self._statistics else None
-            if run is not None:
-                self._spill.add(place, [run])
-                return self._spill.runs(place)
-            self._open([blob])
-            list(self._scanned([Work(part, (measure,)) for part in self._shapes[blob.name].parts]))
-        runs = self._spill.runs(place)
-        if kept and self._statistics:
-            self._statistics.save_run(blob, measure, self.table.schema, runs)
-        return runs
+    def _runs(self, measure: Measure, blobs: Sequence[Blob], *, kept: bool) -> list[Run]:
+        """Return the keys of *blobs*: from this pass, from an earlier one, or by reading their columns again."""
+        places = {blob: (measure.key, blob.name) for blob in blobs}
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            loaded = set(pool.map(partial(self._load_run, measure), self._unheld(places)))
+        again = self._unheld(places)
+        self._open(again)
+        list(self._scanned([Work(part, (measure,)) for blob in again for part in self._shapes[blob.name].parts]))
+        for blob, place in places.items():
+            if kept and self._statistics and blob not in loaded:
+                self._statistics.save_run(blob, measure, self.table.schema, self._spill.runs(place))
+        return [run for place in places.values() for run in self._spill.runs(place)]
+
+    def _unheld(self, places: Mapping[Blob, Place]) -> list[Blob]:
+        return [blob for blob, place in places.items() if place not in self._spill]
+
+    def _load_run(self, measure: Measure, blob: Blob) -> Blob | None:
+        """Return *blob* if its keys were kept by an earlier pass and are in the spill now."""
+        run = self._statistics.load_run(blob, measure, self.table.schema) if self._statistics else None
+        if run is None:
+            return None
+        self._spill.add((measure.key, blob.name), [run])
+        return blob

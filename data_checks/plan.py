@@ -108,6 +108,8 @@ def _answers(step: Step, whole: Partial) -> Mapping[MetricId, Any] | Exception:
             metric: found.answer(*(whole[m.key] for m in found.measures))
             for metric, found in (step.recipes or {}).items()
         }
+    except MemoryError:
+        raise
     except Exception as exc:  # noqa: BLE001  # reported as the failure of the expectation
         return exc
 

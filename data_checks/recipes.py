@@ -102,15 +102,15 @@ def _of_condition(metric: Metric, columns: Sequence[Column]) -> Recipe | None:
         return None
     names = tuple(column.name for column in columns)
     domain = _domain(metric, condition, columns)
+    # Texts repeat: conditions on their values are evaluated once per distinct value.
+    over = _over(columns[0]) if len(names) == 1 and not unique and condition not in _ABOUT_NULLS else ""
     if asked == "filtered_row_count":
-        return Recipe((total(metric.text, names, domain),), int)
+        return Recipe((total(metric.text, names, domain, over),), int)
     if unique:
         return _of_uniqueness(metric, columns, domain) if asked == "unexpected_count" else _NOTHING
     expected = CONDITIONS[condition](columns, metric.values)
     if expected is None:
         return None
-    # Texts repeat: conditions on their values are evaluated once per distinct value.
-    over = _over(columns[0]) if len(names) == 1 and condition not in _ABOUT_NULLS else ""
     counted = total(metric.about(condition), names, domain & ~expected, over)
     if asked == "unexpected_count":
         return Recipe((counted,), int)
@@ -258,12 +258,12 @@ def _distinct(column: Column, answer: Callable[[Any, int], Any] = lambda count, 
 
     def exactly(*_: Any) -> Recipe:
         typed = [(column.name, column.dtype)]
-        seen = keys.keys(f"of {column.name!r}", typed, column.expr.is_not_null(), present=True)
+        seen = keys.exact_keys(f"of {column.name!r}", typed, column.expr.is_not_null(), present=True)
         return Recipe((seen, filled(column.name)), lambda found, n: answer(found.distinct, n))
 
-    return Recipe(
-        (sketches.distinct(repr(column.name), column.name, over=_over(column)), filled(column.name)), bounded, exactly
-    )
+    over = _over(column)
+    found = sketches.distinct(repr(column.name), column.name, over=over)
+    return Recipe((found, filled(column.name, over)), bounded, exactly)
 
 
 def _over(column: Column) -> str:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from threading import BoundedSemaphore
 from typing import Protocol, TypeVar
 
 import polars as pl
@@ -14,16 +15,20 @@ import polars.selectors as cs
 import pyarrow as pa
 
 from data_checks import keys
-from data_checks.measures import Measure, Partial, measure, merged
+from data_checks.measures import Measure, Partial, decoded, distinct_of, measure, merged
 from data_checks.spill import Spill
 from insitu.batch import Blob
 from insitu.errors import DataError
 from insitu.ports import BlobStore
 from insitu.settings import ReadingSettings
-from insitu.tables.table import IN_FLIGHT, Part, Shape, read, shape_of
+from insitu.tables.streams import BlobFile
+from insitu.tables.table import IN_FLIGHT, Part, Shape, fetch, read, shape_of
 
 T = TypeVar("T")
 R = TypeVar("R")
+_MEASURING = BoundedSemaphore(IN_FLIGHT)
+"""Room in memory and on the cores: as many parts are decoded at a time, while others are fetched."""
+
 Keep = Callable[[Blob, Partial], Partial]
 
 
@@ -52,7 +57,7 @@ def frame_of(rows: pa.Table) -> pl.DataFrame:
     """Return *rows* as Polars; NaN becomes null, as pandas and therefore GX see it."""
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)  # from_arrow(Table), for mypy
-    return frame.with_columns(cs.float().fill_nan(None))
+    return frame.with_columns(cs.float().fill_nan(None)) if rows.num_columns else frame
 
 
 class Scanner(Protocol):
@@ -87,7 +92,7 @@ class LocalScanner:
         return shape_of(self.store, blob, self.reading)
 
     def measured(self, works: Sequence[Work], schema: pa.Schema, keep: Keep) -> Iterator[Measured]:
-        return in_flight(lambda work: measure_part(self, work, schema, keep), works)
+        return in_flight(lambda work: measure_part(self, work, schema, keep), works, 2 * IN_FLIGHT)
 
     def rows(self, part: Part, schema: pa.Schema, columns: Collection[str]) -> Iterator[tuple[pa.Table, int]]:
         return read(self.store, part, schema, columns, self.reading)
@@ -100,12 +105,15 @@ def kept_whole(_: Blob, piece: Partial) -> Partial:
 
 def measure_part(scanner: LocalScanner, work: Work, schema: pa.Schema, keep: Keep = kept_whole) -> Measured:
     """Return the measurements of one part of a batch with the columns *schema*; raise `DataError`, `BlobChanged`."""
-    return folded(pieces(scanner, work, schema), work, keep)
+    fetched = fetch(scanner.store, work.part, work.columns, scanner.reading)
+    with _MEASURING:
+        return folded(pieces(scanner, work, schema, fetched), work, keep)
 
 
-def pieces(scanner: LocalScanner, work: Work, schema: pa.Schema) -> Iterator[Measured]:
+def pieces(scanner: LocalScanner, work: Work, schema: pa.Schema, fetched: BlobFile | None = None) -> Iterator[Measured]:
     """Yield what is found in each table that a part is read as; raise `DataError`, `BlobChanged`."""
-    for rows, bytes_read in scanner.rows(work.part, schema, work.columns):
+    found = read(scanner.store, work.part, schema, work.columns, scanner.reading, fetched=fetched, encoded=True)
+    for rows, bytes_read in found:
         yield Measured(_measured(work, rows), bytes_read)
 
 
@@ -147,14 +155,14 @@ def by_blob(works: Sequence[Work], found: Iterable[Measured], spill: Spill) -> I
         yield blob, Measured(whole, sum(one.bytes_read for _, one in some))
 
 
-def in_flight(do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield the results in order, never working further ahead than `IN_FLIGHT` items."""
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+def in_flight(do: Callable[[T], R], items: Iterable[T], most: int = IN_FLIGHT) -> Iterator[R]:
+    """Yield the results in order, never working further ahead than *most* items."""
+    with ThreadPoolExecutor(most) as pool:
         pending: list[Future[R]] = []
         try:
             for item in items:
                 pending.append(pool.submit(do, item))
-                if len(pending) > IN_FLIGHT:
+                if len(pending) > most:
                     yield pending.pop(0).result()
             while pending:
                 yield pending.pop(0).result()
@@ -164,8 +172,13 @@ def in_flight(do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def _measured(work: Work, rows: pa.Table) -> Partial:
+    """Return the measurements of *rows*; of an encoded column, most are those of its few distinct values."""
+    encoded = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
+    by_row = {column for m in work.measures if not m.over for column in m.columns}
     try:
-        return measure(frame_of(rows), work.measures)
+        distinct = {name: distinct_of(name, rows[name]) for name in encoded}
+        wanted = [decoded(name, rows[name]) for name in encoded if name in by_row]
+        return measure(frame_of(rows.drop_columns(encoded)).with_columns(wanted), work.measures, distinct)
     except (pl.exceptions.PolarsError, ValueError, OverflowError) as exc:
         raise DataError(
             f"{work.part.where} of blob {work.part.blob.name} holds values that cannot be measured",

@@ -52,7 +52,7 @@ def spread(column: str, dtype: pl.DataType) -> Measure:
     Exact up to 2048 distinct values in a part, each its own bucket; else 512 of equally many rows.
     """
     kind = pl.List(pl.Struct({"low": dtype, "high": dtype, "n": pl.Int64}))
-    expr = pl.col(column).drop_nulls().sort().map_batches(_bucketed, return_dtype=kind, returns_scalar=True)
+    expr = pl.col(column).drop_nulls().map_batches(_bucketed, return_dtype=kind, returns_scalar=True)
     return Measure(f"spread {column!r}", (column,), expr, _spreads)
 
 
@@ -106,6 +106,7 @@ def distinct_count(parts: Columns) -> Bounds:
 
 
 def _bucketed(values: pl.Series) -> pl.Series:
+    values = values.sort(multithreaded=False)  # other cores have parts of their own
     few = int((values != values.shift(1)).sum()) < _FEW_VALUES
     steps = values.rle().struct.field("len").cum_sum() if few else np.linspace(0, values.len(), BUCKETS + 1)[1:]
     ends = np.concatenate([[0], np.asarray(steps)]).astype(np.int64)

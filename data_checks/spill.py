@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -25,7 +26,7 @@ class Spill:
         if work is not None:
             work.mkdir(parents=True, exist_ok=True)
         self._folder = TemporaryDirectory(prefix=".keys-", dir=work)
-        self._runs: dict[Place, list[Callable[[], Run]]] = defaultdict(list)
+        self._runs: dict[Place, list[Run]] = defaultdict(list)
         self._lock, self._held_bytes, self._files = Lock(), 0, 0
 
     def __enter__(self) -> Spill:
@@ -48,28 +49,39 @@ class Spill:
                 self._runs[place].append(kept)
 
     def runs(self, place: Place) -> list[Run]:
-        """Return what was added; arrays in files are mapped, so that only what is looked at is read."""
-        return [held() for held in self._runs[place]]
+        """Return what was added; of what is in files, only what is sliced is read."""
+        return list(self._runs[place])
 
-    def _kept(self, run: Run) -> Callable[[], Run]:
-        size_bytes = sum(column.nbytes for column in run)
+    def _kept(self, run: Run) -> Run:
+        size_bytes = sum(column[:].nbytes for column in run)
         with self._lock:
             if fits := self._held_bytes + size_bytes <= _HELD_BYTES:
                 self._held_bytes += size_bytes
             self._files += 1
             path = Path(self._folder.name, str(self._files))
-        return (lambda: run) if fits or not size_bytes else _written(path, run)
+        return run if fits or not size_bytes else _written(path, run)
 
 
-def _written(path: Path, run: Run) -> Callable[[], Run]:
+@dataclass(frozen=True)
+class _InFile:
+    """64-bit numbers within a file, from the one numbered *start* on."""
+
+    path: Path
+    dtype: np.dtype
+    start: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        first, end, _ = part.indices(self.count)
+        return np.fromfile(self.path, self.dtype, max(0, end - first), offset=8 * (self.start + first))
+
+
+def _written(path: Path, run: Run) -> Run:
     with open(path, "wb") as file:
         for column in run:
-            column.tofile(file)
-    shape, dtypes = len(run[0]), [column.dtype for column in run]
-
-    def opened() -> Run:
-        return tuple(
-            np.memmap(path, dtype, "r", offset=8 * shape * n, shape=(shape,)) for n, dtype in enumerate(dtypes)
-        )
-
-    return opened
+            column[:].tofile(file)
+    count = len(run[0])
+    return tuple(_InFile(path, column[:].dtype, n * count, count) for n, column in enumerate(run))

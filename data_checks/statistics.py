@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from insitu.settings import ReadingSettings
 
 _SCHEMA, _ROWS = " schema", " rows"
 _CHECKSUM_BYTES = 32
+_HEAD_BYTES = 8
+_WRITERS = 4
 
 
 @dataclass(frozen=True)
@@ -52,46 +56,94 @@ class Known:
 
 def identity(measure: Measure, types: pa.Schema) -> str:
     """Return what names the measure's values: what it measures, of columns of which type."""
-    columns = [str(types.field(name).type) for name in measure.columns]
-    return sha256(json.dumps([measure.key, columns]).encode()).hexdigest()[:32]
+    return _digest(measure.key, *(types.field(name).type for name in measure.columns))
+
+
+@lru_cache(1 << 12)
+def _digest(key: str, *types: pa.DataType) -> str:
+    return sha256(json.dumps([key, [str(kind) for kind in types]]).encode()).hexdigest()[:32]
+
+
+class Writer:
+    """A thread that does one thing after the other."""
+
+    def __init__(self) -> None:
+        self._thread, self._given = ThreadPoolExecutor(1), list[Future[None]]()
+
+    def submit(self, do: Callable[..., None], *args: Any) -> None:
+        """Do it soon."""
+        self._given.append(self._thread.submit(do, *args))
+
+    def finished(self) -> list[BaseException]:
+        """Wait until all is done; return what was raised."""
+        self._thread.shutdown()
+        return [error for given in self._given if (error := given.exception())]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The entries of one container, for one way of reading it."""
+    """The entries of one container, for one way of reading it.
+
+    They are written by threads of its own, those of one blob in their order, until it is left as a context.
+    """
 
     state: BlobStore
     container: str
     reading: ReadingSettings
+    _writers: tuple[Writer, ...] = field(default_factory=lambda: tuple(Writer() for _ in range(_WRITERS)), repr=False)
+
+    def __enter__(self) -> Statistics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failures = [failure for writer in self._writers for failure in writer.finished()]
+        if failures and error is None:
+            raise failures[0]
 
     def load(self, blob: Blob) -> Known | None:
         """Return what is known of this version of *blob*; None where that is nothing, or is damaged."""
         data = self._read(self._name(blob))
         if data is None:
             return None
-        row = pl.read_ipc(data)
+        row = pl.read_ipc(io.BytesIO(data))
         values = {name: holdable(row.get_column(name)[0]) for name in row.columns if not name.startswith(" ")}
         schema = pa.ipc.read_schema(pa.py_buffer(row.get_column(_SCHEMA)[0]))
         return Known(schema, row.get_column(_ROWS)[0], values)
 
     def save(self, blob: Blob, known: Known) -> None:
         """Keep what is *known* of *blob*. That it could not be written costs time later, and nothing else."""
+        self._writer(blob).submit(self._save, blob, known)
+
+    def _save(self, blob: Blob, known: Known) -> None:
         row = {
             _SCHEMA: pl.Series([known.schema.serialize().to_pybytes()]),
             _ROWS: pl.Series([known.rows], dtype=pl.Int64),
         }
         row |= {name: pl.Series([_whole(value)]) for name, value in known.values.items()}
-        self._write(self._name(blob), pl.DataFrame(row))
+        buffer = io.BytesIO()
+        pl.DataFrame(row).write_ipc(buffer)
+        self._write(self._name(blob), buffer.getvalue())
 
     def load_run(self, blob: Blob, measure: Measure, types: pa.Schema) -> Run | None:
         """Return the sorted keys of *blob*; None where they were not kept."""
         data = self._read(self._name(blob, identity(measure, types)))
-        return None if data is None else tuple(column.to_numpy() for column in pl.read_ipc(data))
+        return None if data is None else _run(data)
 
     def save_run(self, blob: Blob, measure: Measure, types: pa.Schema, runs: Sequence[Run]) -> None:
         """Keep the sorted keys of *blob*, which were compared with those of others and will be again."""
-        columns = {name: np.concatenate(parts) for name, parts in zip("ab", zip(*runs, strict=True), strict=False)}
-        self._write(self._name(blob, identity(measure, types)), pl.DataFrame(columns).sort("a"))
+        self._writer(blob).submit(self._save_run, blob, identity(measure, types), runs)
+
+    def _save_run(self, blob: Blob, of: str, runs: Sequence[Run]) -> None:
+        columns = [np.concatenate([part[:] for part in parts]) for parts in zip(*runs, strict=True)]
+        if len(runs) > 1:
+            columns = list(pl.DataFrame(dict(zip("ab", columns, strict=False))).sort("a").to_numpy().T)
+        head = columns[0].dtype.kind.encode() + bytes([len(columns)]) + bytes(6)  # numbers stay aligned
+        self._write(self._name(blob, of), head + b"".join(column.tobytes() for column in columns))
+
+    def _writer(self, blob: Blob) -> Writer:
+        return self._writers[hash(blob.name) % _WRITERS]
 
     @cached_property
     def _folder(self) -> str:
@@ -101,18 +153,15 @@ class Statistics:
         version = json.dumps([blob.name, blob.etag, self.reading.model_dump(mode="json")])
         return f"{self._folder}/{sha256(version.encode()).hexdigest()}{of and f'.{of}'}.arrow"
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str) -> memoryview | None:
         try:
             data = self.state.read(name)
         except BlobNotFound:
             return None
-        checksum, content = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+        checksum, content = data[:_CHECKSUM_BYTES], memoryview(data)[_CHECKSUM_BYTES:]
         return content if _checksum(name, content) == checksum else None
 
-    def _write(self, name: str, row: pl.DataFrame) -> None:
-        buffer = io.BytesIO()
-        row.write_ipc(buffer)
-        content = buffer.getvalue()
+    def _write(self, name: str, content: bytes) -> None:
         data = _checksum(name, content) + content
         with suppress(InsituError):
             try:
@@ -121,9 +170,17 @@ class Statistics:
                 self.state.replace(name, data, etag=self.state.stat(name).etag)
 
 
-def _checksum(name: str, content: bytes) -> bytes:
+def _checksum(name: str, content: bytes | memoryview) -> bytes:
     """Return what tells damage, and an entry that was meant for another blob."""
-    return sha256(name.encode() + content).digest()
+    digest = sha256(name.encode())
+    digest.update(content)
+    return digest.digest()
+
+
+def _run(content: memoryview) -> Run:
+    """Return the keys that `Statistics.save_run` wrote: a letter, how many columns there are, and their numbers."""
+    numbers = np.frombuffer(content[_HEAD_BYTES:], f"<{chr(content[0])}8")
+    return tuple(np.split(numbers, content[1]))
 
 
 def _whole(value: Any) -> Any:

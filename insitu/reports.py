@@ -80,7 +80,10 @@ class KeptReport:
         }
 
     def summary(self) -> Iterator[str]:
-        """Yield the lines of one screen, the verdict first; no value of the data."""
+        """Yield the lines of one screen, the verdict first unless it is not the newest run's; no value of the data."""
+        if self.newer:
+            yield f"the newest run, {self.newer['run_key'][:12]}, has no report: {_ending(self.newer)}"
+            yield f"this is run {self.run_key[:12]}, the newest that has one:"
         failed, total = self._counts()
         verdict = f"{failed} of {total} expectations FAILED" if failed else f"all {total} expectations hold"
         yield f"{self.model}: {verdict}, suite {self.full['suite_name']}"
@@ -91,8 +94,6 @@ class KeptReport:
             yield f"  - and {len(failures) - _MOST_FAILURES} more"
         for label, value in self.facts[1:]:
             yield f"  {label:<11}{value}"
-        if self.newer:
-            yield f"  the newest run, {self.newer['run_key'][:12]}, has no report: {_ending(self.newer)}"
 
     def _counts(self) -> tuple[int, int]:
         results = self.full["results"]

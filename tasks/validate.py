@@ -74,5 +74,6 @@ def _validate(run: Run) -> dict[str, Any]:
 def _describe(failure: dict[str, Any]) -> str:
     columns = ", ".join(failure["columns"])
     count = failure["unexpected_count"]
-    counted = "" if count is None else f", {count:,} of {failure['rows']:,}"
-    return f"{failure['expectation']}({columns}): {failure['reason']}{counted}"
+    counted = "" if count is None else f", {count:,}"
+    rows = f" of {failure['rows']:,}" if counted and failure["rows"] is not None else ""  # distinct values have none
+    return f"{failure['expectation']}({columns}): {failure['reason']}{counted}{rows}"

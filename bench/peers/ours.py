@@ -13,7 +13,7 @@ from data_checks.engine import validate
 from data_checks.suite import load_suite
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 
 _KEY = "BENCH_ACCOUNT_KEY"
 stores: dict[Place, BlobStore] = {}
@@ -45,7 +45,7 @@ def _store(place: Place) -> BlobStore:
     if not place.url:
         return FolderBlobs(Path(place.folder, place.container))
     from insitu.adapters.azure.blobs import AzureBlobs
-    from insitu.settings.schema import AzureBlobStore, SecretSource
+    from insitu.settings import AzureBlobStore, SecretSource
 
     os.environ[_KEY] = place.key
     secret = SecretSource(env=_KEY)

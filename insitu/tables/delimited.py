@@ -12,7 +12,7 @@ import pyarrow.csv as pc
 from insitu.batch import Blob
 from insitu.errors import DataError
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 from insitu.tables.forms import form_of
 from insitu.tables.inference import HEAD_BYTES, misfit, types_of
 from insitu.tables.records import BLOCK_BYTES, NoEnd, longest_bytes, records, too_long, until_rows

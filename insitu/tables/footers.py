@@ -16,6 +16,7 @@ from insitu.tables.thrift import BadThrift, struct
 
 # By the numbers of the physical types; the values of the last two have a length of their own.
 _TYPES = ("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+_CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _WIDTHS = (1 / 8, 4, 8, 8, 4, 8, 4)
 
 
@@ -34,7 +35,8 @@ class Chunk:
         values: How many, nulls included.
         claimed_bytes: What it takes in memory, at least, if the footer is right.
         width: Bytes of one value in memory; of one offset where values have different lengths.
-        is_text: Whether they have.
+        codec: How its pages are compressed, as Arrow calls it; empty when they are not, or not in one of these ways.
+        is_text: Whether values have different lengths.
         is_nested: Whether the leaf is within a list, a struct or a map.
     """
 
@@ -44,6 +46,7 @@ class Chunk:
     values: int
     claimed_bytes: float
     width: float
+    codec: str
     is_text: bool
     is_nested: bool
 
@@ -84,6 +87,7 @@ def _chunk(metadata: dict[int, Any], leaf: pq.ColumnSchema) -> Chunk:
         values=values,
         claimed_bytes=max(uncompressed, compressed, width * values),
         width=width,
+        codec=_CODECS.get(_number(metadata, 4), ""),
         is_text=_TYPES[kind] == "BYTE_ARRAY" and leaf.converted_type != "DECIMAL",
         is_nested=leaf.max_repetition_level > 0 or leaf.path != leaf.name,
     )

@@ -14,7 +14,7 @@ import pyarrow.json as pj
 from insitu.batch import Blob
 from insitu.errors import DataError
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 from insitu.tables.inference import HEAD_BYTES, declared_type, misfit, types_of
 from insitu.tables.records import BLOCK_BYTES, NoEnd, longest_bytes, records, too_long, until_rows
 from insitu.tables.shapes import Part, Shape, unreadable

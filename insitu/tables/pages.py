@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from insitu.tables.streams import Data
 from insitu.tables.thrift import BadThrift, struct
 
-ReadAt = Callable[[int, int], bytes]
+ReadAt = Callable[[int, int], Data]
 
 DELTA_BYTE_ARRAY = 7
 DICTIONARY_ENCODINGS = frozenset({2, 8})
@@ -29,6 +32,7 @@ class Pages:
         uncompressed_bytes: Sum over all pages.
         values: How many, nulls included.
         dictionary_bytes: Of the dictionary page; 0 without one.
+        dictionary_at: Where its compressed bytes begin and end in the blob.
         dictionary_values: How many are in it.
         encodings: Of the data pages, as parquet.thrift numbers them.
     """
@@ -38,6 +42,7 @@ class Pages:
     dictionary_bytes: int
     dictionary_values: int
     encodings: frozenset[int]
+    dictionary_at: tuple[int, int] = (0, 0)
 
     @property
     def longest_repeated(self) -> int:
@@ -48,19 +53,29 @@ class Pages:
 def pages_of(read_at: ReadAt, start: int, end: int, values: int) -> Pages:
     """Walk the headers from *start* on until *values* are found, not beyond *end*; raise `BadThrift`."""
     uncompressed = found = dictionary_bytes = dictionary_values = 0
-    encodings = set()
+    encodings, dictionary_at = set(), (0, 0)
     while found < values:
         header, length = _header(read_at, start, end)
         kind, size, compressed = (_number(header, key) for key in (1, 2, 3))
         uncompressed += size
         if kind == _DICTIONARY_PAGE:
             dictionary_bytes, dictionary_values = dictionary_bytes + size, _number(header.get(7), 1)
+            dictionary_at = start + length, start + length + compressed
         elif kind in (_DATA_PAGE, _DATA_PAGE_V2):
             page, encoding = (header.get(5), 2) if kind == _DATA_PAGE else (header.get(8), 4)
             found += _number(page, 1)
             encodings.add(_number(page, encoding))
         start += length + compressed
-    return Pages(uncompressed, found, dictionary_bytes, dictionary_values, frozenset(encodings))
+    return Pages(uncompressed, found, dictionary_bytes, dictionary_values, frozenset(encodings), dictionary_at)
+
+
+def common_length(plain: bytes | memoryview, values: int) -> int | None:
+    """Return the length that all of so many texts have, which lie in *plain* each after its length; else None."""
+    length = int.from_bytes(plain[:4], "little")
+    if not values or len(plain) != values * (4 + length):
+        return None
+    lengths = np.frombuffer(plain, np.uint8).reshape(values, 4 + length)[:, :4]
+    return length if (lengths == lengths[0]).all() else None
 
 
 def _number(struct: Any, key: int) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,17 +14,18 @@ import pyarrow.parquet as pq
 from insitu.batch import Blob
 from insitu.errors import DataError
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 from insitu.tables.expansion import expanded_bytes, plain_type
 from insitu.tables.footers import Chunk, EncryptedColumns, row_groups
-from insitu.tables.pages import DICTIONARY_ENCODINGS, Pages, pages_of
+from insitu.tables.pages import DICTIONARY_ENCODINGS, Pages, common_length, pages_of
 from insitu.tables.shapes import Part, Shape, require_unique_names, unreadable
 from insitu.tables.streams import BlobFile, Range
 
 _KIND = "Parquet"
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 _TAIL_BYTES = 16 << 10
-_GAP_BYTES = 4 << 10
+_GAPS = 1 / 40  # of what is needed may be read besides, as a request costs as much as some 100 KB
+_JOINED_BYTES = 64 << 20
 _FEW = 8  # with this many rows per value of a dictionary, it is decoded faster than the values
 
 
@@ -43,30 +45,44 @@ def shape_of(store: BlobStore, blob: Blob, reading: ReadingSettings) -> Shape:
     return Shape(blob, schema, sum(rows for rows, _ in groups), file.bytes_read, parts)
 
 
+def fetch(store: BlobStore, part: Part, names: Collection[str], reading: ReadingSettings) -> BlobFile:
+    """Return the blob with the chunks of the columns *names* at hand; raise `DataError`, `BlobChanged`."""
+    chunks = _chunks(part, names)
+    _require_room(part, {chunk.path: chunk.claimed_bytes for chunk in chunks}, reading.max_row_group_mb)
+    if any(chunk.end > part.blob.size_bytes for chunk in chunks):
+        raise unreadable(part.blob, _KIND, f"{part.where} points outside the blob", "an undamaged file")
+    return BlobFile(store, part.blob, _joined([(chunk.start, chunk.end) for chunk in chunks]))
+
+
 def read(
-    store: BlobStore, part: Part, schema: pa.Schema, names: Sequence[str], reading: ReadingSettings
+    store: BlobStore,
+    part: Part,
+    schema: pa.Schema,
+    names: Sequence[str],
+    reading: ReadingSettings,
+    file: BlobFile | None = None,
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yield the row group once, with the columns *names* as *schema* has them, and the bytes read for it.
+
+    A text of few values is left in its dictionary. *file* is what `fetch` returned.
 
     Raises:
         DataError: It cannot be decoded, or would become larger than *reading* allows.
         BlobChanged: The blob is not the pinned version any more.
     """
     wanted = pa.schema([(name, schema.field(name).type) for name in names])
-    chunks = [chunk for chunk in part.chunks if _is_of(chunk.path, names)]
-    _require_room(part, {chunk.path: chunk.claimed_bytes for chunk in chunks}, reading.max_row_group_mb)
-    if any(chunk.end > part.blob.size_bytes for chunk in chunks):
-        raise unreadable(part.blob, _KIND, f"{part.where} points outside the blob", "an undamaged file")
-    file = BlobFile(store, part.blob, _joined((chunk.start, chunk.end) for chunk in chunks))
+    file = file or fetch(store, part, names, reading)
     with _decoding(part.blob, part.where):
-        walked = [(chunk, pages_of(file.read_at, chunk.start, chunk.end, chunk.values)) for chunk in chunks]
+        walked = [
+            (chunk, pages_of(file.read_at, chunk.start, chunk.end, chunk.values)) for chunk in _chunks(part, names)
+        ]
         rows = _RowGroup(part, file, wanted, walked, reading.max_row_group_mb).rows()
     yield rows, file.bytes_read
 
 
 def cost_bytes(part: Part, columns: Collection[str]) -> int:
     """Return how many bytes the chunks of *columns* have."""
-    return sum(chunk.end - chunk.start for chunk in part.chunks if _is_of(chunk.path, columns))
+    return sum(chunk.end - chunk.start for chunk in _chunks(part, columns))
 
 
 @dataclass(frozen=True)
@@ -95,8 +111,7 @@ class _RowGroup:
         if not len(self.wanted):
             return whole.select([])
         columns = {name: whole[name] for name in names} | {name: self._in_slices(name) for name in sliced}
-        rows = pa.table({name: columns[name] for name in self.wanted.names})
-        return rows if rows.schema.equals(self.wanted) else rows.cast(self.wanted)
+        return pa.table({field.name: _as(field.type, columns[field.name]) for field in self.wanted})
 
     def _is_encoded(self, chunk: Chunk, pages: Pages) -> bool:
         """Whether the values are left in their dictionary until their size is known."""
@@ -108,7 +123,17 @@ class _RowGroup:
     def _is_sliced(self, chunk: Chunk, pages: Pages) -> bool:
         """Whether the values are expanded some rows at a time, as their size is known afterwards only."""
         risky = chunk.is_text and pages.values * pages.longest_repeated > self.limit_bytes
-        return risky and not chunk.is_nested and not self._is_encoded(chunk, pages)
+        return risky and not (chunk.is_nested or self._is_encoded(chunk, pages) or self._is_even(chunk, pages))
+
+    def _is_even(self, chunk: Chunk, pages: Pages) -> bool:
+        """Whether all values of the dictionary have one length with which the column is small enough."""
+        start, end = pages.dictionary_at
+        if not chunk.codec or pages.longest_repeated != pages.dictionary_bytes:
+            return False
+        plain = pa.decompress(self.file.read_at(start, end - start), pages.dictionary_bytes, chunk.codec)
+        length = common_length(memoryview(plain), pages.dictionary_values)
+        size = pages.uncompressed_bytes + pages.values * ((length or 0) + 4)
+        return length is not None and size <= self.limit_bytes
 
     def _in_slices(self, name: str) -> pa.ChunkedArray:
         longest = max(pages.longest_repeated for chunk, pages in self.chunks if chunk.path == name)
@@ -116,11 +141,12 @@ class _RowGroup:
         for piece in self._open().iter_batches(
             max(1, self.limit_bytes // longest), row_groups=[self.part.index], columns=[name], use_threads=False
         ):
-            piece.validate(full=True)
             size += piece.nbytes
             _require_room(self.part, {name: size}, self.limit_mb)
             slices.append(piece[name])
-        return pa.chunked_array(slices, self.wanted.field(name).type)
+        column = pa.chunked_array(slices)
+        column.validate(full=True)
+        return column.combine_chunks() if size <= _JOINED_BYTES else column
 
     def _open(self) -> pq.ParquetFile:
         encoded = [chunk.path for chunk, pages in self.chunks if self._is_encoded(chunk, pages)]
@@ -158,8 +184,8 @@ def _footer(file: BlobFile) -> bytes:
     if length + 4 > blob.size_bytes:
         raise unreadable(blob, _KIND, "a footer longer than the blob", "a complete Parquet file")
     if length > len(tail):
-        tail = file.read_at(blob.size_bytes - length, length - len(tail)) + tail
-    return tail[-length:]
+        tail = b"".join((file.read_at(blob.size_bytes - length, length - len(tail)), tail))
+    return bytes(tail[-length:])
 
 
 @contextmanager
@@ -169,6 +195,8 @@ def _decoding(blob: Blob, where: str) -> Iterator[None]:
         yield
     except EncryptedColumns:
         raise unreadable(blob, _KIND, "encrypted columns", "an unencrypted file; no key is configured") from None
+    except MemoryError:
+        raise  # Arrow's is an ArrowException, too, and says nothing about the blob
     except (pa.ArrowException, OSError, ValueError, LookupError) as exc:
         found = f"{where} cannot be decoded ({type(exc).__name__})"
         raise unreadable(blob, _KIND, found, "an undamaged, unencrypted file") from None
@@ -181,16 +209,38 @@ def _schema(blob: Blob, footer: pq.FileMetaData) -> pa.Schema:
     return pa.schema([pa.field(field.name, plain_type(field.type), field.nullable) for field in schema])
 
 
+def _as(kind: pa.DataType, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return *column* as *kind*; a dictionary of texts stays one."""
+    found = column.type
+    is_kind = found == kind or (pa.types.is_dictionary(found) and found.value_type == kind == pa.string())
+    return column if is_kind else column.cast(kind)
+
+
+def _chunks(part: Part, names: Collection[str]) -> list[Chunk]:
+    return [chunk for chunk in part.chunks if _is_of(chunk.path, names)]
+
+
 def _is_of(path: str, columns: Collection[str]) -> bool:
     return path in columns or any(path.startswith(f"{name}.") for name in columns)
 
 
-def _joined(ranges: Iterable[Range]) -> list[Range]:
-    """Return *ranges* in order, neighbours joined."""
+def _joined(ranges: Sequence[Range]) -> list[Range]:
+    """Return *ranges* in order, those joined that lie close to each other."""
     joined: list[Range] = []
+    widest = _widest_gap(ranges)
     for start, end in sorted(ranges):
-        if joined and start - joined[-1][1] <= _GAP_BYTES:
+        if joined and start - joined[-1][1] <= widest:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
     return joined
+
+
+def _widest_gap(ranges: Sequence[Range]) -> int:
+    """Return up to which width the gaps between *ranges* may be read, too."""
+    room, widest = _GAPS * sum(end - start for start, end in ranges), 0
+    for gap in sorted(max(0, after[0] - before[1]) for before, after in pairwise(sorted(ranges))):
+        room -= gap
+        if room >= 0:
+            widest = gap
+    return widest

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from insitu.batch import Blob
 from insitu.errors import DataError
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 
 Parsed = tuple[pa.Table, int]
 Parse = Callable[[bytes, bool], Parsed | None]

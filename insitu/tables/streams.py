@@ -11,13 +11,14 @@ from insitu.ports import BlobStore
 
 PIECE_BYTES = 4 << 20
 Range = tuple[int, int]
+Data = bytes | memoryview
 
 
 class BlobFile(io.RawIOBase):
     """A pinned blob as a read-only seekable file.
 
-    *ranges* (start, end) are read at once and held; anything else is read when asked for. All reads
-    raise `BlobChanged` when the blob is not the pinned version any more.
+    *ranges* (start, end) are read at once and held, and are not copied again; anything else is read when
+    asked for. All reads raise `BlobChanged` when the blob is not the pinned version any more.
 
     Attributes:
         blob: The pinned blob.
@@ -28,7 +29,7 @@ class BlobFile(io.RawIOBase):
         super().__init__()
         self.blob, self.bytes_read = blob, 0
         self._store, self._position = store, 0
-        self._held = [(start, self._fetch(start, end - start)) for start, end in ranges]
+        self._held = [(start, memoryview(self._fetch(start, end - start))) for start, end in ranges]
 
     def readable(self) -> bool:
         return True
@@ -44,13 +45,13 @@ class BlobFile(io.RawIOBase):
         self._position = origin + offset
         return self._position
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> Data:
         left = max(0, self.blob.size_bytes - self._position)
         data = self.read_at(self._position, left if size < 0 else min(size, left))
         self._position += len(data)
         return data
 
-    def read_at(self, offset: int, length: int) -> bytes:
+    def read_at(self, offset: int, length: int) -> Data:
         """Return *length* bytes from *offset*, at most to the end, wherever the file stands."""
         for start, data in self._held:
             if start <= offset and offset + length <= start + len(data):
@@ -60,10 +61,10 @@ class BlobFile(io.RawIOBase):
     def pieces(self, size: int = PIECE_BYTES) -> Generator[bytes, None, None]:
         """Yield the whole blob in order, *size* bytes at a time; the next ones are read meanwhile."""
         with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(self.read_at, 0, size)
+            following = ahead.submit(self._fetch, 0, size)
             for start in range(size, self.blob.size_bytes + size, size):
                 piece = following.result()
-                following = ahead.submit(self.read_at, start, size)
+                following = ahead.submit(self._fetch, start, size)
                 yield piece
 
     def _fetch(self, offset: int, length: int) -> bytes:

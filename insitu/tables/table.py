@@ -16,16 +16,18 @@ import pyarrow as pa
 
 from insitu.batch import Batch, Blob
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 from insitu.tables import delimited, jsonlines, parquet, partitions, union
 from insitu.tables.forms import form_of
 from insitu.tables.shapes import Part, Shape
+from insitu.tables.streams import BlobFile
 
-__all__ = ["IN_FLIGHT", "Part", "Shape", "Table", "cost_bytes", "open_table", "read", "shape_of", "table_of"]
+__all__ = ["IN_FLIGHT", "Part", "Shape", "Table", "cost_bytes", "fetch", "open_table", "read", "shape_of", "table_of"]
 
 IN_FLIGHT = 2
 """How many blobs are opened, or parts read, at the same time."""
 
+_FETCHED_BYTES = 32 << 20
 _FORMATS = {"Parquet": parquet, "CSV": delimited, "JSON Lines": jsonlines}
 
 
@@ -91,14 +93,37 @@ def open_table(store: BlobStore, batch: Batch, reading: ReadingSettings) -> Tabl
     return table_of(batch, shapes)
 
 
+def fetch(store: BlobStore, part: Part, columns: Collection[str], reading: ReadingSettings) -> BlobFile | None:
+    """Return what `read` needs of *part*, unless it is much or text, which is read as it is decoded.
+
+    Raises:
+        DataError: The part claims to be larger than *reading* allows.
+        BlobChanged: The blob is not the pinned version any more.
+    """
+    if form_of(part.blob).is_text or cost_bytes(part, columns) > _FETCHED_BYTES:
+        return None
+    return parquet.fetch(store, part, columns, reading)
+
+
 def read(
-    store: BlobStore, part: Part, table_schema: pa.Schema, columns: Collection[str], reading: ReadingSettings
+    store: BlobStore,
+    part: Part,
+    table_schema: pa.Schema,
+    columns: Collection[str],
+    reading: ReadingSettings,
+    *,
+    fetched: BlobFile | None = None,
+    encoded: bool = False,
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yield the rows of *part* and how many bytes were asked of the store for them.
 
     The rows have the *columns* in the order and with the types of *table_schema*: null where the blob
     lacks a column, the value in the blob's name for a partition column. A row group is one table, a
     text blob is many.
+
+    Args:
+        fetched: What `fetch` returned.
+        encoded: Whether texts of few values may come in a dictionary.
 
     Raises:
         DataError: The part cannot be decoded, or is larger than *reading* allows.
@@ -107,8 +132,13 @@ def read(
     wanted = pa.schema([field for field in table_schema if field.name in columns])
     held = pa.schema([table_schema.field(name) for name in part.schema.names])
     names = [name for name in wanted.names if name in part.schema.names]
-    for rows, bytes_read in _FORMATS[form_of(part.blob).kind].read(store, part, held, names, reading):
-        yield _completed(rows, wanted, part.blob), bytes_read
+    if form_of(part.blob).is_text:
+        found = _FORMATS[form_of(part.blob).kind].read(store, part, held, names, reading)
+    else:
+        found = parquet.read(store, part, held, names, reading, fetched)
+    for rows, bytes_read in found:
+        whole = _completed(rows, wanted, part.blob)
+        yield whole if encoded else _plain(whole, wanted), bytes_read
 
 
 def cost_bytes(part: Part, columns: Collection[str]) -> int:
@@ -123,4 +153,9 @@ def _completed(rows: pa.Table, wanted: pa.Schema, blob: Blob) -> pa.Table:
         rows[field.name] if field.name in rows.schema.names else partitions.column(field, blob, rows.num_rows)
         for field in wanted
     ]
-    return pa.Table.from_arrays(columns, schema=wanted)
+    fields = [field.with_type(column.type) for field, column in zip(wanted, columns, strict=True)]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _plain(rows: pa.Table, wanted: pa.Schema) -> pa.Table:
+    return rows if rows.schema.equals(wanted) else rows.cast(wanted)

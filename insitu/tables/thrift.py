@@ -11,7 +11,7 @@ class BadThrift(ValueError):
     """The bytes are no Thrift."""
 
 
-def struct(data: bytes, at: int = 0, depth: int = _MAX_DEPTH) -> tuple[dict[int, Any], int]:
+def struct(data: bytes | memoryview, at: int = 0, depth: int = _MAX_DEPTH) -> tuple[dict[int, Any], int]:
     """Return the fields of the struct at *at* by their ids, and where it ends; texts and doubles are left out.
 
     Raises:
@@ -34,7 +34,7 @@ def struct(data: bytes, at: int = 0, depth: int = _MAX_DEPTH) -> tuple[dict[int,
     return fields, at + 1
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(data: bytes | memoryview, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (4, 5, 6):  # i16, i32, i64
         return _zigzag(data, at)
     if kind == 12 and depth:
@@ -51,7 +51,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     raise BadThrift
 
 
-def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+def _list(data: bytes | memoryview, at: int, depth: int) -> tuple[list[Any], int]:
     size, kind = data[at] >> 4, data[at] & 15
     at += 1
     if size == 15:
@@ -63,18 +63,18 @@ def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     return values, at
 
 
-def _within(data: bytes, end: int) -> int:
+def _within(data: bytes | memoryview, end: int) -> int:
     if end > len(data):
         raise IndexError
     return end
 
 
-def _zigzag(data: bytes, at: int) -> tuple[int, int]:
+def _zigzag(data: bytes | memoryview, at: int) -> tuple[int, int]:
     value, at = _varint(data, at)
     return (value >> 1) ^ -(value & 1), at
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

@@ -10,7 +10,7 @@ from isal import isal_zlib
 from insitu.batch import Blob
 from insitu.errors import DataError
 from insitu.ports import BlobStore
-from insitu.settings.schema import ReadingSettings
+from insitu.settings import ReadingSettings
 from insitu.tables.forms import form_of
 from insitu.tables.shapes import unreadable
 from insitu.tables.streams import PIECE_BYTES, BlobFile

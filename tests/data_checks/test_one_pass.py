@@ -16,7 +16,7 @@ from example_blobs import Store, store_of, suite_of
 
 from data_checks.engine import validate
 from data_checks.report import Progress
-from data_checks.suite import load_suite
+from data_checks.suite import Suite, load_suite
 
 NUMBERS = pa.table({"k": list(range(5000)), "v": [n % 7 for n in range(5000)], "s": [f"{n % 11}" for n in range(5000)]})
 MANY = suite_of(
@@ -154,10 +154,36 @@ def test_nulls_and_nans_are_not_duplicates_of_values(store: Store) -> None:
 
 def test_progress_ends_with_everything_read(store: Store) -> None:
     seen: list[Progress] = []
-    report = validate(MANY, *store(NUMBERS, row_group_size=500), on_progress=seen.append)
+    suite = Suite(MANY.name, (MANY.expectations[0], *MANY.expectations[2:]))  # no key repeats: there is one pass
+    report = validate(suite, *store(NUMBERS, row_group_size=500), on_progress=seen.append)
     assert [p.rows_done for p in seen] == list(range(0, 5001, 500))
     assert (seen[-1].rows, seen[-1].blobs_done, seen[-1].blobs) == (report.rows, 1, 1)
     assert 0 < seen[-1].bytes_done == seen[-1].bytes_total < report.bytes_read
+
+
+def test_texts_in_a_dictionary_are_measured_as_others_are(store: Store, tmp_path: Path) -> None:
+    texts = pa.array([None if n % 13 == 0 else f"{n % 11}" for n in range(5000)])
+    rows = pa.table({"s": texts, "t": pa.array([f"{n % 7}" for n in range(5000)]), "k": range(5000)})
+    suite = suite_of(
+        ("expect_table_row_count_to_equal", {"value": 5000}),
+        ("expect_column_values_to_be_in_set", {"column": "s", "value_set": ["1", "2"]}),
+        ("expect_column_values_to_not_be_null", {"column": "s"}),
+        ("expect_column_unique_value_count_to_be_between", {"column": "s", "max_value": 3}),
+        ("expect_column_pair_values_to_be_equal", {"column_A": "s", "column_B": "t"}),
+        ("expect_compound_columns_to_be_unique", {"column_list": ["s", "t"]}),
+        ("expect_compound_columns_to_be_unique", {"column_list": ["s", "k"]}),
+        ("expect_column_max_to_be_between", {"column": "s", "max_value": "3"}),
+    )
+    plain = validate(suite, *store(rows, use_dictionary=False, row_group_size=999))
+    encoded = validate(suite, *store_of(tmp_path / "encoded", [rows], row_group_size=999))
+    assert encoded.full == plain.full
+    assert [outcome.success for outcome in encoded.outcomes] == [True, *[False] * 5, True, False]
+
+
+def test_a_suite_about_one_text_of_few_values_counts_all_rows(store: Store) -> None:
+    suite = suite_of(("expect_column_values_to_be_in_set", {"column": "s", "value_set": [f"{n}" for n in range(11)]}))
+    report = validate(suite, *store(NUMBERS))
+    assert (report.success, report.rows, report.outcomes[0].rows) == (True, 5000, 5000)
 
 
 def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> None:

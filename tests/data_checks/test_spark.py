@@ -26,8 +26,7 @@ from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
 from insitu.errors import BackendUnavailable, DataError, InsituError
-from insitu.settings import ValidationSettings
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore, ValidationSettings
 
 pytestmark = pytest.mark.skipif(bool(spark_cluster.missing()), reason=spark_cluster.missing())
 

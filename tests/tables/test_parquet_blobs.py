@@ -17,7 +17,7 @@ from table_helpers import parquet, read_apart, rows_of, stored
 
 from insitu.errors import DataError
 from insitu.settings import ReadingSettings
-from insitu.tables.table import cost_bytes, open_table, read
+from insitu.tables.table import cost_bytes, fetch, open_table, read
 
 READING = ReadingSettings()
 noise = np.random.default_rng(0)
@@ -33,6 +33,7 @@ ROWS = pa.table(
         "money": pa.array(range(5000), pa.decimal128(12, 2)),
         "day": pa.array(range(5000), pa.date32()),
         "instant": pa.array(range(5000), pa.timestamp("us", "UTC")),
+        "even": pa.array([f"{n:012}" for n in range(5000)]),
         "flag": pa.array([n % 2 == 0 for n in range(5000)]),
         "none": pa.nulls(5000),
     }
@@ -64,6 +65,45 @@ def test_how_a_column_is_encoded_is_no_part_of_its_type(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"a": parquet(encoded)})
     assert rows["few"].equals(ROWS["few"])
     assert rows.schema == pa.schema({"few": pa.string(), "within": pa.list_(pa.field("element", pa.string()))})
+
+
+def test_texts_of_few_values_come_in_their_dictionary_only_when_asked_for(tmp_path: Path) -> None:
+    store, batch = stored(tmp_path, {"a": parquet(ROWS)})
+    table = open_table(store, batch, READING)
+    ((rows, _),) = read(store, table.parts[0], table.schema, ["few", "many"], READING, encoded=True)
+    assert [pa.types.is_dictionary(column.type) for column in rows.columns] == [True, False]
+    assert rows.cast(pa.schema([table.schema.field(name) for name in rows.schema.names])).equals(
+        ROWS.select(rows.schema.names)
+    )
+
+
+def test_what_was_fetched_before_is_not_read_again(tmp_path: Path) -> None:
+    store, batch = stored(tmp_path, {"a": parquet(ROWS)})
+    table = open_table(store, batch, READING)
+    fetched = fetch(store, table.parts[0], ["few"], READING)
+    before = store.bytes_read
+    ((rows, n),) = read(store, table.parts[0], table.schema, ["few"], READING, fetched=fetched)
+    assert rows.equals(ROWS.select(["few"]))
+    assert (store.bytes_read, n) == (before, before - table.opening_bytes)
+
+
+def test_a_narrow_gap_between_chunks_is_read_instead_of_asking_twice(tmp_path: Path) -> None:
+    wide = pa.table(
+        {
+            "a": np.random.default_rng(1).normal(size=20_000),
+            "tiny": [1] * 20_000,
+            "b": np.random.default_rng(1).normal(size=20_000),
+        }
+    )
+    store, batch = stored(tmp_path, {"a": parquet(wide)})
+    table = open_table(store, batch, READING)
+    asked = len(store.ranges)
+    ((rows, n),) = read(store, table.parts[0], table.schema, ["a", "b"], READING)
+    assert rows.equals(wide.select(["a", "b"]))
+    assert len(store.ranges) == asked + 1
+    chunks = pq.read_metadata(io.BytesIO(parquet(wide))).row_group(0)
+    needed = sum(chunks.column(at).total_compressed_size for at in (0, 2))
+    assert needed < n <= needed * 1.025
 
 
 def test_only_the_needed_column_chunks_are_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from insitu.gate import Decision, gain
 from insitu.lineage import significant
 from insitu.settings import GateSettings
+from insitu.slices import gain_in
 from insitu.training import Trained
 
 _COLOURS = {"challenger": "#0072b2", "champion": "#d55e00"}
@@ -62,6 +63,19 @@ def _gate_row(name: str, trained: Trained, gate: GateSettings) -> dict[str, Any]
     return row
 
 
+def slices_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
+    """Return one row per slice of the holdout that is large enough to be told of: rows, metric, gain."""
+    return [
+        {
+            "slice": f"{entry['column']}={entry['slice']}",
+            "rows": _count(entry["rows"]),
+            gate.primary: _number(entry["challenger"]),
+            "gain": "{:+.4g} to {:+.4g}".format(*gain_in(entry, gate)) if entry["difference"] else "",
+        }
+        for entry in trained.slices
+    ]
+
+
 def model_card(name: str, trained: Trained, decision: Decision, gate: GateSettings, facts: Mapping[str, Any]) -> str:
     """Return the model card as Markdown, its pictures as data URIs."""
     champion = f"version {decision.champion}" if decision.champion else "none yet"
@@ -72,6 +86,7 @@ def model_card(name: str, trained: Trained, decision: Decision, gate: GateSettin
         markdown_table(gate_table(trained, gate)),
         "",
         f"Judged on {trained.rows:,} holdout rows; champion: {champion}.",
+        *(["", markdown_table(slices_table(trained, gate))] if trained.slices else []),
         "",
         *(f"- **{key}**: {value}" for key, value in facts.items()),
     ]

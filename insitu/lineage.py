@@ -127,12 +127,16 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_TOLD = (
+    "job", "backend", "seconds", "rows", "difference", "share", "slices", "claimed", "onnx", "peak_memory_bytes"
+)  # fmt: skip
+
+
 def _training(trained: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if trained is None:
         return None
-    kept = ("job", "backend", "seconds", "rows", "difference", "claimed", "onnx", "peak_memory_bytes")
     metrics = trained["metrics"]
-    training = {key: trained[key] for key in kept} | {"metrics": metrics["challenger"], "compared": metrics}
+    training = {key: trained.get(key) for key in _TOLD} | {"metrics": metrics["challenger"], "compared": metrics}
     return {key: significant(value) for key, value in training.items()}
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from insitu.lineage import Records, finished
+from insitu.doctor import LIMIT_S, machine_checks, service_probes
+from insitu.gate import detectable_gain, limit_of
+from insitu.lineage import Records, finished, significant
 from insitu.ports import Check
-from insitu.readiness import check_command, check_requirements, forecast
+from insitu.readiness import AMOUNTS, check_command, check_requirements, forecast, side_by_side
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
 
 def readiness_of(run: Run) -> list[Check]:
-    """Compare the compute with what earlier runs needed and model.toml declares."""
+    """Compare the compute with what earlier runs needed and model.toml declares, and ask the site's services.
+
+    While the run's own job is under way, what it takes is not counted against it.
+    """
     train = run.model.train
     need = forecast(run.model.needs, run.batch, Records(run.site.state).of_model(run.model.name))
-    return [
-        *run.site.compute.readiness(need),
-        check_command(train.command, run.model_folder),
-        *check_requirements(train.requirements),
-    ]
+    services = service_probes(run.site, run.model.name)
+    if run.site.settings.compute.kind == "process":
+        checks = [*run.site.compute.readiness(need), *side_by_side(services, LIMIT_S)]
+    else:
+        probes = {"compute": lambda: run.site.compute.readiness(need), **services}
+        checks = [*side_by_side(probes, LIMIT_S), *machine_checks(run.site.settings)]
+    if run.site.has_job(run.key):
+        checks = [check for check in checks if check.name not in AMOUNTS]
+    if run.site.settings.training.kind != "process":  # elsewhere the job's own environment holds what it requires
+        return checks
+    return [*checks, check_command(train.command, run.model_folder), *check_requirements(train.requirements)]
 
 
 def outlook(run: Run) -> dict[str, Any]:
@@ -46,5 +58,21 @@ def outlook(run: Run) -> dict[str, Any]:
             "holdout_blobs": len(run.holdout.blobs),
         },
         "champion": champion and champion.version,
+        "detectable_gain": _detectable(run, records) if champion else None,
         "readiness": [asdict(check) for check in readiness_of(run)],
     }
+
+
+def _detectable(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the gain over the gate's limit that 4 of 5 runs would find, as the latest comparison suggests.
+
+    It takes the holdout to be as large as that comparison's; None before the first one.
+    """
+    gate = run.model.gate
+    compared = [t for t in (record["training"] for record in records) if t and (t["difference"] or {}).get("error")]
+    if not compared:
+        return None
+    latest = compared[-1]
+    error = (1 - gate.confidence) / gate.comparisons
+    gain = detectable_gain(latest["difference"], latest["rows"], latest["rows"], error)
+    return {"metric": gate.primary, "over": limit_of(gate), "gain": significant(gain), "rows": latest["rows"]}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from insitu.errors import TrainingFailed
-from insitu.ports import ModelVersion, TrainingJobs
+from insitu.budget import Share, claim
+from insitu.errors import BackendUnavailable, InsituError, TrainingFailed
+from insitu.ports import JobPhase, JobStatus, ModelVersion, TrainingJobs
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
@@ -19,7 +21,7 @@ _PROGRESS = re.compile(r"::progress (\d(?:\.\d+)?)( .*)?")
 _TRACEBACK = b"Traceback (most recent call last)"
 _LINE_END = re.compile(rb"[\r\n]")  # progress bars end their lines with a carriage return
 _MAX_LINE_CHARS = 500
-_POLL_S = 0.2
+_SLOWER = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Trained:
         champion: The version that was scored on the same rows; None when there was none.
         rows: Rows of the holdout.
         metrics: Per role (`challenger`, `champion`) and metric.
-        difference: Primary metric, challenger minus champion: estimate, low, high; None without champion.
+        difference: Primary metric, challenger minus champion (see `insitu.edge.paired`); None without champion.
+        share: What the comparison takes of the holdout's error budget; None without champion.
+        slices: The primary metric in the slices of model.toml (see `insitu.edge.slices`).
         onnx: None without an export; else `usable` and how far its answers deviate.
     """
 
@@ -41,12 +45,14 @@ class Trained:
     champion: str | None
     rows: int
     metrics: dict[str, dict[str, float]]
-    difference: dict[str, float] | None
+    difference: dict[str, Any] | None
     curves: dict[str, Any]
     onnx: dict[str, Any] | None
     claimed: dict[str, float]
     files: dict[str, str]
     peak_memory_bytes: int
+    share: Share | None = None
+    slices: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass
@@ -60,6 +66,7 @@ class LogRelay:
     on_line: Callable[[str], None]
     on_progress: Callable[[float], None]
     max_lines: int = 500
+    on_phase: Callable[[JobPhase], None] = lambda _: None
     _rest: bytes = field(default=b"", init=False)
     _lines: int = field(default=0, init=False)
     _withheld: bool = field(default=False, init=False)
@@ -99,8 +106,8 @@ class LogRelay:
 def train_challenger(run: Run, relay: LogRelay) -> Trained:
     """Run the edge job of *run* to its end and return what it left.
 
-    Safe to repeat: a finished job is found by its key. Whatever ends the wait early, the deadline
-    or a cancelled flow, ends the job too.
+    Safe to repeat: a job that runs elsewhere, or has finished, is found by its key. What ends the wait
+    early, a deadline or a cancelled flow, ends the job too; a service that gives no answer does not.
 
     Raises:
         TrainingFailed: The job failed, was canceled or passed its deadline.
@@ -108,11 +115,18 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
     """
     jobs, started = run.site.jobs, time.monotonic()
     champion = run.site.models.alias(run.model.name, CHAMPION)
-    job_id = jobs.submit(run.key, job_spec(run, champion))
+    share = claim(run.site.state, run.model.name, run.holdout, run.key, run.model.gate) if champion else None
+    job_id = jobs.submit(run.key, job_spec(run, champion, share))
+    limits_s = {"running": float(run.model.train.timeout_s), **jobs.limits_s}
     try:
-        _wait(jobs, job_id, relay, started + run.model.train.timeout_s)
-    finally:  # also of a job that ended well: its command may have left processes behind
-        jobs.cancel(job_id)
+        status = _wait(jobs, job_id, relay, limits_s)
+    except BackendUnavailable:
+        raise  # the job goes on, if it runs elsewhere: the next try attaches to it
+    except BaseException as exc:  # noqa: BLE001 - it is raised again
+        raise _called_off(jobs, job_id, exc) from None
+    jobs.cancel(job_id)  # also one that ended well: its command may have left processes behind
+    if status.state != "completed":
+        raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
     result = json.loads((jobs.output(job_id) / "result.json").read_text())
     known = {name: result[name] for name in Trained.__dataclass_fields__ if name in result}
     return Trained(
@@ -120,6 +134,7 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
         | {
             "job": job_id,
             "backend": jobs.backend,
+            "share": share,
             "seconds": round(time.monotonic() - started, 2),
         }
     )
@@ -143,7 +158,7 @@ def is_kept(run: Run, trained: Trained) -> bool:
     )
 
 
-def job_spec(run: Run, champion: ModelVersion | None) -> dict[str, Any]:
+def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> dict[str, Any]:
     """Return what `insitu.edge.job` reads, as JSON values."""
     model, container = run.model, run.site.data_spec(run.batch.container)
     shared = {
@@ -152,37 +167,76 @@ def job_spec(run: Run, champion: ModelVersion | None) -> dict[str, Any]:
         "reading": model.data.reading.model_dump(mode="json"),
     }
     return {
+        "model": model.name,
         "model_folder": str(run.model_folder),
         "code": run.code,
+        "timeout_s": model.train.timeout_s,
         "command": model.train.command,
+        "requirements": model.train.requirements,
         "params": model.train.params,
         "max_log_bytes": model.train.max_log_bytes,
         "train": run.training_part.to_json() | shared,
         "holdout": run.holdout.to_json() | shared,
         "metrics": list(model.gate.metrics),
         "primary": model.gate.primary,
-        "confidence": model.gate.confidence,
+        "error": share and share.error,
+        "slices": {column: found.model_dump() for column, found in model.gate.slices.items()},
         "champion": champion and {"version": champion.version, "folder": str(run.site.models.folder(champion))},
         "golden_rows": model.smoke.golden_rows,
         "tolerance": model.smoke.tolerance,
     }
 
 
-def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, deadline: float) -> None:
-    offset = 0
+def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, limits_s: Mapping[JobPhase, float]) -> JobStatus:
+    """Return how the job ended; look less and less often while nothing happens.
+
+    Raises:
+        TrainingFailed: A phase took longer than its limit.
+        BackendUnavailable: Nobody says where the job stands; it may go on.
+    """
+    first_s, most_s = jobs.poll_s
+    offset, phase, since, pause_s = 0, "", time.monotonic(), first_s
     while True:
-        status = jobs.status(job_id)
-        data = jobs.log(job_id, offset)
+        status, now = jobs.status(job_id), time.monotonic()
+        if status.state == "running" and status.phase != phase:
+            phase, since = status.phase, now
+            relay.on_phase(phase)
+        data = jobs.log(job_id, offset) if status.phase == "running" else b""
         offset += len(data)
         relay.feed(data)
-        if status.state == "completed":
-            return
         if status.state != "running":
-            raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
-        if time.monotonic() > deadline:
-            raise TrainingFailed(
-                f"the edge job {job_id} did not end in time and was stopped",
-                wanted="an end within train.timeout_s of model.toml",
-                next_action="raise train.timeout_s, or give the job less to do",
+            return status
+        if now - since > limits_s.get(status.phase, math.inf):
+            raise _too_long(job_id, status.phase, limits_s[status.phase])
+        pause_s = first_s if data else min(pause_s * _SLOWER, most_s)
+        time.sleep(pause_s)
+
+
+def _too_long(job_id: str, phase: JobPhase, limit_s: float) -> TrainingFailed:
+    if phase == "running":
+        return TrainingFailed(
+            f"the edge job {job_id} did not end in time and was stopped",
+            wanted="an end within train.timeout_s of model.toml",
+            next_action="raise train.timeout_s, or give the job less to do",
+        )
+    return TrainingFailed(
+        f"the edge job {job_id} stayed {phase} for too long and was canceled",
+        found=f"{phase} for more than {limit_s:.0f} s",
+        wanted="a start within training.queue_timeout_s and training.prepare_timeout_s of the site",
+        next_action="see whether the compute target is alive and free, and whether it can get the environment",
+    )
+
+
+def _called_off(jobs: TrainingJobs, job_id: str, reason: BaseException) -> BaseException:
+    """End the job because of *reason*; return that, or what kept the job from being ended."""
+    try:
+        jobs.cancel(job_id)
+    except InsituError as error:
+        if isinstance(reason, Exception):
+            return TrainingFailed(
+                f"the edge job {job_id} may still run: it could not be canceled",
+                found=error.what,
+                wanted=f"an end, since {reason.what if isinstance(reason, InsituError) else 'the run broke'}",
+                next_action="start the run again, which attaches to the job or ends it",
             )
-        time.sleep(_POLL_S)
+    return reason

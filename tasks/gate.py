@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from insitu.cards import gate_table, model_card
 from insitu.gate import Decision, Evidence, decide
+from insitu.release import record_run
 from insitu.runs import Run
 from insitu.training import Trained
 from tasks.policy import verb
@@ -17,9 +18,18 @@ log = logging.getLogger(__name__)
 
 @verb("gate-challenger")
 def gate(run: Run, trained: Trained) -> Decision:
-    """Return the decision; raise `GateFailed` when the metrics cannot be judged."""
+    """Return the decision, which is recorded in the registry's experiment.
+
+    Raises:
+        GateFailed: The metrics cannot be judged.
+    """
     evidence = Evidence(
-        trained.rows, trained.metrics["challenger"], trained.metrics.get("champion"), trained.difference
+        rows=trained.rows,
+        challenger=trained.metrics["challenger"],
+        champion=trained.metrics.get("champion"),
+        difference=trained.difference,
+        share=trained.share,
+        slices=trained.slices,
     )
     # A function of its arguments: decided anew costs nothing, and never belongs to another training.
     decision = run.journal.again("gate", Decision, lambda: decide(evidence, run.model.gate, trained.champion))
@@ -29,4 +39,6 @@ def gate(run: Run, trained: Trained) -> Decision:
     card = model_card(name, trained, decision, run.model.gate, facts)
     create_markdown_artifact(card, key=f"model-card-{name}")
     log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
+    if run.journal.once("experiment", bool, lambda: record_run(run, trained, decision)):
+        log.info("the rejected model is archived in %s", run.site.models.place)
     return decision

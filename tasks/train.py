@@ -8,6 +8,7 @@ from insitu.runs import Run
 from insitu.training import LogRelay, Trained, is_kept, train_challenger
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
+from tasks.ready import look_again
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ def train(run: Run) -> Trained:
     """Return what the edge job left.
 
     Raises:
+        NotReady: The compute was ready, and is not any more.
         TrainingFailed: The job failed, was canceled or passed its deadline.
         BlobChanged: A blob was overwritten since it was pinned.
     """
@@ -24,11 +26,14 @@ def train(run: Run) -> Trained:
 
 
 def _train(run: Run) -> Trained:
+    look_again(run)  # validation may have taken long
     progress = ProgressArtifact("training", f"training-{run.model.name}")
     relay = LogRelay(
-        on_line=log.info, on_progress=progress.update, max_lines=500 if run.model.train.relay_output else 0
+        on_line=log.info,
+        on_progress=progress.update,
+        max_lines=500 if run.model.train.relay_output else 0,
+        on_phase=lambda phase: log.info("edge job %s is %s (%s)", run.key[:12], phase, run.site.jobs.backend),
     )
-    log.info("edge job %s starts (%s)", run.key[:12], run.site.jobs.backend)
     trained = train_challenger(run, relay)
     log.info("edge job %s done in %.1f s, %d holdout rows", run.key[:12], trained.seconds, trained.rows)
     return trained

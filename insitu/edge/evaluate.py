@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from insitu.edge import metrics
+from insitu.edge import metrics, paired
 from insitu.edge.data import EdgeBatch, open_batch
+from insitu.edge.slices import measure_slices
 from insitu.errors import TrainingFailed
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     champion = Contestant.load(Path(published["folder"]), "champion") if published else None
     holdout = _open_holdout(folder, spec)
     wanted = dict.fromkeys([*challenger.inputs, *(champion.inputs if champion else ())])
+    sliced = list(spec["slices"])
     _require_columns(list(wanted), holdout)
-    rows, y = holdout.examples(list(wanted))
+    _require_columns(sliced, holdout, who="[gate.slices] of model.toml")
+    rows, y = holdout.examples(list(dict.fromkeys([*wanted, *sliced])))
     y = y.astype(np.float64)
     task = spec["holdout"]["target"]["task"]
 
@@ -43,11 +46,16 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
         "difference": None,
         "champion": published and published["version"],
     }
-    if champion:
-        old = champion.score(rows)
+    old = champion.score(rows) if champion else None
+    result["slices"] = [
+        entry
+        for column, settings in spec["slices"].items()
+        for entry in measure_slices(column, settings, rows[column], spec["primary"], y, score, old, spec["error"])
+    ]
+    if old is not None:
         result["metrics"]["champion"] = metrics.measure(spec["metrics"], y, old)
         result["curves"]["champion"] = metrics.curves(task, y, old)
-        result["difference"] = metrics.difference(spec["primary"], y, score, old, spec["confidence"])
+        result["difference"] = paired.difference(spec["primary"], y, score, old, spec["error"]).to_json()
     golden = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), spec["golden_rows"]), dtype=int)]
     result["onnx"] = _keep_golden(folder, challenger, golden, spec["tolerance"])
     return result
@@ -98,9 +106,9 @@ def _open_holdout(folder: Path, spec: Mapping[str, Any]) -> EdgeBatch:
     return open_batch({"INSITU_BATCH": str(manifest), "INSITU_OUTPUT": str(folder)})
 
 
-def _require_columns(wanted: list[str], holdout: EdgeBatch) -> None:
+def _require_columns(wanted: list[str], holdout: EdgeBatch, who: str = "the model") -> None:
     if missing := sorted(set(wanted) - set(holdout.schema().names)):
-        raise TrainingFailed(f"the model wants columns that the batch lacks: {', '.join(missing)}")
+        raise TrainingFailed(f"{who} wants columns that the batch lacks: {', '.join(missing)}")
 
 
 def _keep_golden(folder: Path, model: Contestant, rows: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:

@@ -1,11 +1,7 @@
-"""Metrics over the holdout, and how sure a difference between two models is.
+"""Metrics over the holdout, and the points of their pictures.
 
 A metric is prepared once per model (sorting scores, losses per row) and then computed for any weights
-of the rows in one pass, which is what makes hundreds of resamples cheap. Values equal scikit-learn's.
-
-The difference between two models is estimated by a paired bootstrap over the holdout rows (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13: percentile interval), each resample
-weighing the rows for both models alike.
+of the rows in one pass, which is what makes thousands of resamples cheap. Values equal scikit-learn's.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ Vector = npt.NDArray[np.float64]
 Weighted = Callable[[Vector], float]
 """A metric of one model as a function of the rows' weights, shape (n,)."""
 
-RESAMPLES = 1000
 CURVE_POINTS = 101
 CALIBRATION_BINS = 10
 MIN_BIN_ROWS = 10
@@ -93,34 +88,39 @@ def _average_precision(y: Vector, score: Vector) -> Weighted:
     return weighted
 
 
+LOSSES: Mapping[str, Callable[[Vector, Vector], Vector]] = {
+    "log_loss": _log_loss,
+    "brier": lambda y, s: (y - s) ** 2,
+    "accuracy": lambda y, s: ((s >= 0.5) == (y == 1)).astype(np.float64),
+    "mae": lambda y, s: np.abs(y - s),
+}
+"""Metrics that are the mean of a value per row, shape (n,)."""
+
 METRICS: Mapping[str, Callable[[Vector, Vector], Weighted]] = {
     "roc_auc": _roc_auc,
     "average_precision": _average_precision,
-    "log_loss": _mean_of(_log_loss),
-    "brier": _mean_of(lambda y, s: (y - s) ** 2),
-    "accuracy": _mean_of(lambda y, s: ((s >= 0.5) == (y == 1)).astype(np.float64)),
     "rmse": _rmse,
-    "mae": _mean_of(lambda y, s: np.abs(y - s)),
     "r2": _r2,
+    **{name: _mean_of(loss) for name, loss in LOSSES.items()},
 }
 
 
 def measure(names: Sequence[str], y: Vector, score: Vector) -> dict[str, float]:
     """Return the named metrics; one that cannot be computed is NaN, which the gate refuses."""
-    return {name: _prepared(name, y, score)(np.ones(len(y))) for name in names}
+    return {name: prepared(name, y, score)(np.ones(len(y))) for name in names}
 
 
-def difference(name: str, y: Vector, challenger: Vector, champion: Vector, confidence: float) -> dict[str, float]:
-    """Return the metric of the challenger minus that of the champion: estimate, low and high."""
-    new, old, n = _prepared(name, y, challenger), _prepared(name, y, champion), len(y)
-    random = np.random.default_rng(20130101)  # the same rows, the same interval
-    resamples = (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(RESAMPLES))
-    drawn = [new(weights) - old(weights) for weights in resamples]
-    tail, whole = (1 - confidence) / 2, np.ones(n)
-    # A resample without one of the classes says nothing; where many are so, the interval does not either.
-    told = [value for value in drawn if np.isfinite(value)]
-    low, high = np.quantile(told, (tail, 1 - tail)) if len(told) >= 0.8 * RESAMPLES else (np.nan, np.nan)
-    return {"estimate": new(whole) - old(whole), "low": float(low), "high": float(high)}
+def prepared(name: str, y: Vector, score: Vector) -> Weighted:
+    """Return the metric; NaN for answers that are not finite, and where the labels make it undefined."""
+    if not np.isfinite(score).all():
+        return lambda _: float("nan")
+    metric = METRICS[name](y, score)
+
+    def quiet(weights: Vector) -> float:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return metric(weights)
+
+    return quiet
 
 
 def curves(task: str, y: Vector, score: Vector) -> dict[str, Any]:
@@ -143,16 +143,3 @@ def _calibration(y: Vector, score: Vector) -> list[dict[str, float]]:
     return [
         {"predicted": float(score[rows].mean()), "observed": float(y[rows].mean()), "rows": len(rows)} for rows in bins
     ]
-
-
-def _prepared(name: str, y: Vector, score: Vector) -> Weighted:
-    """Return the metric; NaN for answers that are not finite, and where the labels make it undefined."""
-    if not np.isfinite(score).all():
-        return lambda _: float("nan")
-    metric = METRICS[name](y, score)
-
-    def quiet(weights: Vector) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return metric(weights)
-
-    return quiet

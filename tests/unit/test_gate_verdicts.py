@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from insitu.budget import Share
 from insitu.errors import GateFailed
-from insitu.gate import Evidence, decide, gain
+from insitu.gate import Evidence, decide, detectable_gain, gain, rows_to_decide
 from insitu.settings import KNOWN_METRICS, GateSettings, MetricSettings
 
 
@@ -25,7 +26,7 @@ def gate(**changes: Any) -> GateSettings:
 
 
 def difference(low: float, high: float) -> dict[str, float]:
-    return {"estimate": (low + high) / 2, "low": low, "high": high}
+    return {"estimate": (low + high) / 2, "low": low, "high": high, "error": 0.025}
 
 
 GOOD = {"roc_auc": 0.7, "log_loss": 0.5}
@@ -103,6 +104,40 @@ def test_where_lower_is_better_a_loss_is_a_gain(low: float, high: float, verdict
     assert decide(against(low, high), gate(primary="log_loss"), "3").verdict == verdict
 
 
+@pytest.mark.parametrize(("number", "verdict"), [(1, "promote"), (12, "promote"), (13, "inconclusive")])
+def test_a_holdout_whose_error_budget_is_spent_decides_no_more(number: int, verdict: str) -> None:
+    decision = decide(against(0.1, 0.2, share=Share(number, 12, 0.05 / 12)), gate(), "3")
+    assert decision.verdict == verdict
+    assert ("fresh rows" in decision.reasons[-1]) == (verdict == "inconclusive")
+
+
+def test_a_floor_rejects_on_a_spent_holdout_too() -> None:
+    poor = against(0.1, 0.2, challenger={"roc_auc": 0.5, "log_loss": 0.5}, share=Share(13, 12, 0.05 / 12))
+    assert decide(poor, gate(), "3").verdict == "reject"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.02, 0.02, "about 3,000 more rows"), (-0.0299, 0.0101, "hardly tell"), (-0.05, -0.008, "about 222 more rows")],
+)
+def test_an_open_verdict_says_how_many_rows_would_close_it(low: float, high: float, said: str) -> None:
+    # By (half width / distance to the limit) squared: (0.02 / 0.01)^2 = 4 times the 1,000 rows.
+    assert said in decide(against(low, high), gate(), "3").reasons[-1]
+
+
+def test_that_many_rows_would_just_close_it() -> None:
+    rows = rows_to_decide(0.0, -0.02, 0.02, -0.01, 1000)
+    assert rows is not None
+    assert 0.0 - 0.02 * math.sqrt(1000 / rows) == pytest.approx(-0.01)
+
+
+def test_a_detectable_gain_follows_the_textbook_formula() -> None:
+    # (z of 0.975 + z of 0.8) standard errors: (1.960 + 0.842) * 0.01.
+    seen = {"low": -0.0196, "high": 0.0196, "error": 0.025}
+    assert detectable_gain(seen, 1000, 1000, 0.025) == pytest.approx(0.02802, abs=1e-5)
+    assert detectable_gain(seen, 1000, 4000, 0.025) == pytest.approx(0.01401, abs=1e-5)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.01, 1.01])
 @pytest.mark.parametrize("role", ["challenger", "champion"])
 def test_a_metric_that_cannot_be_is_named_with_its_role(role: str, value: float) -> None:
@@ -144,7 +179,7 @@ finite = st.floats(-1, 1)
 differences = (
     st.tuples(finite, finite, finite)
     .map(sorted)
-    .map(lambda three: {"low": three[0], "estimate": three[1], "high": three[2]})
+    .map(lambda three: {"low": three[0], "estimate": three[1], "high": three[2], "error": 0.025})
 )
 scores = st.fixed_dictionaries({"roc_auc": st.floats(0, 1), "log_loss": st.floats(0, 10)})
 policies = st.sampled_from([{"margin": 0.02}, {"policy": "better", "margin": 0.0, "min_gain": 0.02}])
@@ -176,7 +211,7 @@ def test_whatever_the_metrics_are_the_answer_is_a_verdict_or_a_refusal(metrics: 
 
 @given(differences, policies)
 def test_both_directions_are_judged_alike(seen: dict[str, float], policy: dict[str, Any]) -> None:
-    mirrored = {"low": -seen["high"], "estimate": -seen["estimate"], "high": -seen["low"]}
+    mirrored = {"low": -seen["high"], "estimate": -seen["estimate"], "high": -seen["low"], "error": 0.025}
     higher = decide(Evidence(1000, GOOD, GOOD, seen), gate(**policy), "3")
     lower = decide(Evidence(1000, GOOD, GOOD, mirrored), gate(primary="log_loss", **policy), "3")
     assert higher.verdict == lower.verdict
@@ -188,7 +223,7 @@ def test_a_better_difference_never_gets_a_worse_verdict(
     seen: dict[str, float], policy: dict[str, Any], more: float
 ) -> None:
     order = ("reject", "inconclusive", "promote")
-    shifted = {key: value + more for key, value in seen.items()}
+    shifted = {end: value + (0 if end == "error" else more) for end, value in seen.items()}
     worse, better = (decide(Evidence(1000, GOOD, GOOD, d), gate(**policy), "3").verdict for d in (seen, shifted))
     assert order.index(better) >= order.index(worse)
 

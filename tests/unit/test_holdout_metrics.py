@@ -1,4 +1,4 @@
-"""Metrics are those of scikit-learn; differences are sure of what they say; curves show no single row."""
+"""Metrics are those of scikit-learn; curves show no single row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from insitu.edge.metrics import METRICS, Vector, curves, difference, measure
+from insitu.edge.metrics import METRICS, Vector, curves, measure
 from insitu.settings import KNOWN_METRICS
 
 RANDOM = np.random.default_rng(7)
@@ -61,55 +61,6 @@ def test_an_answer_that_is_no_number_draws_no_curves(strange: float) -> None:
     score = GOOD.copy()
     score[3] = strange
     assert curves("classification", TRUTH, score) == {}
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_a_difference_lies_in_its_interval_and_comes_out_again(name: str) -> None:
-    first = difference(name, TRUTH, GOOD, POOR, 0.9)
-    assert first == difference(name, TRUTH, GOOD, POOR, 0.9)
-    assert first["low"] < first["estimate"] < first["high"]
-    measured = measure([name], TRUTH, GOOD)[name] - measure([name], TRUTH, POOR)[name]
-    assert first["estimate"] == pytest.approx(measured)
-    assert (first["estimate"] > 0) == (KNOWN_METRICS[name].better == "higher")
-
-
-def test_a_model_does_not_differ_from_itself() -> None:
-    assert difference("roc_auc", TRUTH, GOOD, GOOD, 0.95) == {"estimate": 0, "low": 0, "high": 0}
-
-
-def test_more_confidence_makes_a_wider_interval() -> None:
-    narrow, wide = (difference("brier", TRUTH, GOOD, POOR, confidence) for confidence in (0.8, 0.99))
-    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
-
-
-def test_challenger_and_champion_in_each_others_place_turn_the_sign() -> None:
-    one, two = difference("mae", TRUTH, GOOD, POOR, 0.95), difference("mae", TRUTH, POOR, GOOD, 0.95)
-    assert (one["low"], one["high"]) == pytest.approx((-two["high"], -two["low"]))
-
-
-def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> None:
-    random, hits, rounds = np.random.default_rng(1), 0, 40
-    for _ in range(rounds):
-        truth = random.normal(size=200)
-        challenger, champion = truth + random.normal(0, 1, 200), truth + random.normal(0, 1.2, 200)
-        true = math.sqrt(2 / math.pi) * (1.0 - 1.2)  # mean of |N(0, s)| is s * sqrt(2 / pi)
-        seen = difference("mae", truth, challenger, champion, 0.9)
-        hits += seen["low"] <= true <= seen["high"]
-    assert hits >= rounds * 0.75
-
-
-def test_a_difference_on_one_class_is_no_number() -> None:
-    assert all(math.isnan(v) for v in difference("roc_auc", np.zeros(50), GOOD[:50], POOR[:50], 0.95).values())
-
-
-@pytest.mark.parametrize(("positives", "told"), [(1, False), (2, True), (5, True)])
-def test_a_few_resamples_without_a_class_are_left_out_and_many_tell_nothing(positives: int, told: bool) -> None:
-    # Without any positive: about exp(-positives) of the resamples, so 37 %, 14 % and 0.7 %.
-    y = np.zeros(300)
-    y[:positives] = 1
-    found = difference("roc_auc", y, GOOD[:300], POOR[:300], 0.9)
-    assert math.isfinite(found["estimate"])
-    assert (math.isfinite(found["low"]), math.isfinite(found["high"])) == (told, told)
 
 
 @pytest.mark.parametrize("rows", [1, 9, 50, 99, 100, 105, 400])

@@ -1,0 +1,208 @@
+"""Differences between two models are sure of what they say: against published values, SciPy and simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from insitu.edge.metrics import METRICS, Vector, measure, prepared
+from insitu.edge.paired import DELONG_ROWS, EXACT_ROWS, INFLUENCES, difference, mcnemar
+from insitu.settings import KNOWN_METRICS
+
+RANDOM = np.random.default_rng(7)
+TRUTH = (RANDOM.random(400) < 0.3).astype(np.float64)
+GOOD = np.clip(0.5 * TRUTH + 0.5 * RANDOM.random(400), 0, 1)
+POOR = RANDOM.random(400)
+
+# Albumin, total protein, K-G score (10 minus it ranks), and whether surgery helped: the ovarian cancer patients of
+# DeLong, DeLong and Clarke-Pearson (1988) as the SAS/STAT User's Guide prints them, "Comparing Receiver Operating
+# Characteristic Curves".
+PATIENTS = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1
+3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0
+2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1
+3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0
+3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1
+3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
+"""
+
+
+def scored(n: int, seed: int = 3, noise: tuple[float, float] = (0.7, 0.9)) -> tuple[Vector, Vector, Vector]:
+    """Return labels and the scores of two models that see them through noise, in steps so that some tie."""
+    random = np.random.default_rng(seed)
+    hidden = random.normal(size=n)
+    y = (random.random(n) < 1 / (1 + np.exp(-hidden))).astype(np.float64)
+    new, old = (1 / (1 + np.exp(-(hidden + random.normal(0, sigma, n)))) for sigma in noise)
+    return y, np.round(new, 3), np.round(old, 3)
+
+
+# --- published values ---
+
+
+@pytest.mark.parametrize(
+    ("test", "estimate", "standard_error", "low", "high"),
+    [(0, 0.0108, 0.0953, -0.1761, 0.1976), (1, -0.0780, 0.1046, -0.2830, 0.1271)],
+    ids=["albumin", "total protein"],
+)
+def test_delong_gives_what_sas_prints_for_delongs_own_patients(
+    test: int, estimate: float, standard_error: float, low: float, high: float
+) -> None:
+    patients = np.array(PATIENTS.split(), dtype=np.float64).reshape(-1, 4)
+    y, reference = patients[:, 3], 10 - patients[:, 2]
+    found = difference("roc_auc", y, patients[:, test], reference, 0.025)
+    assert found.method == "delong"
+    assert (found.estimate, found.low, found.high) == pytest.approx((estimate, low, high), abs=6e-5)
+    assert (found.high - found.low) / (2 * 1.959964) == pytest.approx(standard_error, abs=6e-5)
+
+
+def test_mcnemar_gives_agrestis_interval_for_the_prime_ministers_ratings() -> None:
+    # Agresti, Categorical Data Analysis, 2nd edition, section 10.1: 794 and 570 agree, 150 and 86 changed their minds;
+    # 0.04 with an interval of 0.02 to 0.06.
+    counts = (794, 150, 86, 570)
+    new, old = (np.repeat(answers, counts).astype(np.float64) for answers in ((1, 1, 0, 0), (1, 0, 1, 0)))
+    found = difference("accuracy", np.ones(1600), new, old, 0.025)
+    assert found.method == "mcnemar"
+    assert found.estimate == pytest.approx(0.04)
+    assert (round(found.low, 2), round(found.high, 2)) == (0.02, 0.06)
+
+
+def test_mcnemars_exact_p_value_is_the_published_one() -> None:
+    # Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions: 2 P(X <= 1), X binomial of 10 and a half.
+    assert mcnemar(1, 9) == pytest.approx(22 / 1024)
+    assert mcnemar(0, 0) == 1
+
+
+@pytest.mark.parametrize("name", ["rmse", "mae", "log_loss", "brier", "average_precision", "r2"])
+def test_the_bootstrap_gives_scipys_percentiles(name: str) -> None:
+    y, new, old = scored(300)
+    plain = {
+        "rmse": sk.root_mean_squared_error,
+        "mae": sk.mean_absolute_error,
+        "log_loss": lambda y, s: sk.log_loss(y, s, labels=[0, 1]),
+        "brier": sk.brier_score_loss,
+        "average_precision": sk.average_precision_score,
+        "r2": sk.r2_score,
+    }[name]
+    reference = stats.bootstrap(
+        (y, new, old),
+        lambda y, new, old: plain(y, new) - plain(y, old),
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        confidence_level=0.9,
+        method="percentile",
+        rng=np.random.default_rng(11),
+    )
+    found = difference(name, y, new, old, 0.05)
+    assert found.method == "bootstrap"
+    assert found.estimate == pytest.approx(plain(y, new) - plain(y, old))
+    assert (found.low, found.high) == pytest.approx(reference.confidence_interval, abs=0.15 * reference.standard_error)
+
+
+# --- large holdouts ---
+
+
+@pytest.mark.parametrize("name", INFLUENCES)
+def test_an_influence_is_how_a_metric_moves_with_a_rows_weight(name: str) -> None:
+    y, score, _ = scored(200)
+    metric, influence, step = prepared(name, y, score), INFLUENCES[name](y, score), 1e-5
+    for row in range(0, 200, 9):
+        heavier = np.ones(200)
+        heavier[row] += step
+        assert (metric(heavier) - metric(np.ones(200))) / step * 200 == pytest.approx(influence[row], abs=2e-3)
+    assert influence.mean() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(set(INFLUENCES) - {"accuracy", "roc_auc"}))
+def test_drawing_groups_gives_the_interval_of_drawing_rows(name: str) -> None:
+    y, new, old = scored(EXACT_ROWS)
+    by_rows = difference(name, y, new, old, 0.025)
+    more = (np.append(values, values[:1]) for values in (y, new, old))
+    by_groups = difference(name, *more, 0.025)
+    width = by_rows.high - by_rows.low
+    assert (by_groups.low, by_groups.high) == pytest.approx((by_rows.low, by_rows.high), abs=0.1 * width)
+
+
+def test_delong_and_the_bootstrap_agree_on_an_area() -> None:
+    y, new, old = scored(EXACT_ROWS)
+    by_formula = difference("roc_auc", y, new, old, 0.025)
+    rare = np.where(np.cumsum(y) <= DELONG_ROWS - 1, y, 0.0)
+    by_drawing = difference("roc_auc", rare, new, old, 0.025)
+    assert (by_formula.method, by_drawing.method) == ("delong", "bootstrap")
+    deviation = np.std([difference("roc_auc", *scored(EXACT_ROWS, seed), 0.025).estimate for seed in range(60)])
+    assert (by_formula.high - by_formula.low) / (2 * 1.96) == pytest.approx(deviation, rel=0.3)
+
+
+# --- what holds for every metric ---
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_difference_lies_in_its_interval_and_comes_out_again(name: str) -> None:
+    first = difference(name, TRUTH, GOOD, POOR, 0.05)
+    assert first == difference(name, TRUTH, GOOD, POOR, 0.05)
+    assert first.low < first.estimate < first.high
+    measured = measure([name], TRUTH, GOOD)[name] - measure([name], TRUTH, POOR)[name]
+    assert first.estimate == pytest.approx(measured)
+    assert (first.estimate > 0) == (KNOWN_METRICS[name].better == "higher")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_challenger_and_champion_in_each_others_place_turn_the_sign(name: str) -> None:
+    one, two = difference(name, TRUTH, GOOD, POOR, 0.025), difference(name, TRUTH, POOR, GOOD, 0.025)
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low))
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"accuracy"}))
+def test_a_model_does_not_differ_from_itself(name: str) -> None:
+    found = difference(name, TRUTH, GOOD, GOOD, 0.025)
+    assert (found.estimate, found.low, found.high) == (0, 0, 0)
+
+
+def test_less_error_makes_a_wider_interval() -> None:
+    narrow, wide = (difference("brier", TRUTH, GOOD, POOR, error) for error in (0.1, 0.005))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+@pytest.mark.parametrize("scale", [0.01, 1000.0])
+def test_an_area_is_the_same_on_every_scale(scale: float) -> None:
+    plain, scaled = (difference("roc_auc", TRUTH, GOOD * k, POOR * k, 0.025) for k in (1.0, scale))
+    assert (plain.estimate, plain.low, plain.high) == pytest.approx((scaled.estimate, scaled.low, scaled.high))
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "log_loss"])
+def test_a_constant_answer_is_judged_as_such(name: str) -> None:
+    found = difference(name, TRUTH, GOOD, np.full(400, 0.5), 0.025)
+    better: Callable[[float], bool] = (lambda v: v > 0) if KNOWN_METRICS[name].better == "higher" else (lambda v: v < 0)
+    assert better(found.low)
+    assert better(found.high)
+
+
+def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> None:
+    random, hits, rounds = np.random.default_rng(1), 0, 40
+    for _ in range(rounds):
+        truth = random.normal(size=200)
+        challenger, champion = truth + random.normal(0, 1, 200), truth + random.normal(0, 1.2, 200)
+        true = math.sqrt(2 / math.pi) * (1.0 - 1.2)  # mean of |N(0, s)| is s * sqrt(2 / pi)
+        seen = difference("mae", truth, challenger, champion, 0.05)
+        hits += seen.low <= true <= seen.high
+    assert hits >= rounds * 0.75
+
+
+def test_a_difference_on_one_class_is_no_number() -> None:
+    found = difference("roc_auc", np.zeros(50), GOOD[:50], POOR[:50], 0.025)
+    assert all(map(math.isnan, (found.estimate, found.low, found.high)))
+
+
+@pytest.mark.parametrize(("positives", "told"), [(1, False), (2, True), (5, True)])
+def test_a_few_resamples_without_a_class_are_left_out_and_many_tell_nothing(positives: int, told: bool) -> None:
+    # Without any positive: about exp(-positives) of the resamples, so 37 %, 14 % and 0.7 %.
+    y = np.zeros(300)
+    y[:positives] = 1
+    found = difference("roc_auc", y, GOOD[:300], POOR[:300], 0.05)
+    assert math.isfinite(found.estimate)
+    assert (math.isfinite(found.low), math.isfinite(found.high)) == (told, told)

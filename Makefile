@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help retrain test check bench docs up spark clean
+.PHONY: help retrain test check bench docs up twin spark clean
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -29,6 +29,9 @@ docs: .venv/.ready ## Build the documentation into var/docs.
 
 up: .venv/.ready ## Prefect server with UI, worker and MLflow UI for the local site.
 	@$(BIN)/insitu up
+
+twin: .venv/.ready ## Install what `insitu twin up` runs: Azurite, and on Debian as root sshd and docker-registry.
+	@tests/system-parts.sh twin
 
 spark: .venv/.spark ## Install what checking data on a Spark cluster needs: some 450 MB.
 

@@ -10,85 +10,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from insitu import __version__
 from insitu.errors import InsituError
+from insitu.options import Commands, batch_option, fail, json_option, project_option, site_option
 
 EXIT_CODES = {"Completed": 0, "NotPromoted": 3}
+ELSEWHERE: dict[str, str] = {
+    "deploy": "insitu.commands.deploy:deploy",
+    "twin": "insitu.commands.twin:twin",
+    "doctor": "insitu.commands.doctor:doctor",
+    "provision": "insitu.commands.provision:provision",
+}
+"""Commands in modules of their own, imported when they are asked for."""
 
 
-class Commands(click.Group):
-    """A group that turns insitu's errors into one message and their exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InsituError as error:
-            if ctx.obj == "json":
-                click.echo(json.dumps({"error": error.to_json()}, indent=1))
-            fail(error)
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except KeyboardInterrupt:
-            click.echo("stopped; started again, it goes on after the last finished step", err=True)
-            sys.exit(128 + signal.SIGINT)
-
-
-def fail(error: InsituError) -> NoReturn:
-    """Print *error* for a person, and end with its exit code."""
-    click.echo(click.style(error.render(), fg="red") if sys.stderr.isatty() else error.render(), err=True)
-    sys.exit(error.exit_code)
-
-
-def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the command a *project*: --project, INSITU_PROJECT or the nearest folder above."""
-
-    @click.option(
-        "--project",
-        type=click.Path(path_type=Path),
-        envvar="INSITU_PROJECT",
-        help="Folder with models/ and deployments/.  [default: the nearest one from here upwards]",
-    )
-    @wraps(command)
-    def with_project(*args: Any, project: Path | None, **options: Any) -> Any:
-        from insitu.project import find_project
-
-        return command(*args, project=find_project(project or Path.cwd(), named=project is not None), **options)
-
-    return with_project
-
-
-site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
-
-batch_option = click.option(
-    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
-)
-
-
-def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
-    ctx.find_root().obj = "json" if wanted else None
-    return wanted
-
-
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    is_eager=True,
-    callback=_answer_in_json,
-    help="Print one JSON value on standard output, also for an error.",
-)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="insitu")
 def main() -> None:
     """Retrain models where the data lives.
@@ -300,7 +242,7 @@ def up(project: Path, site: str) -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run_services(project, load_site(project, site, os.environ).models.uri, click.echo)
+        run_services(project, load_site(project, site, os.environ).models, click.echo)
     except KeyboardInterrupt:
         click.echo("stopped")
 

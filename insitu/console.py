@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from insitu.lineage import drift_summary
+from insitu.ports import Check
 
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
@@ -65,6 +66,11 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         ("checks", f"{checks['expectations']} expectations of suite {checks['suite']}"),
         ("reads", f"{_mega(checks['bytes_to_read'])}: {reads}"),
     ]
+    if seen := plan["detectable_gain"]:
+        told = (
+            f"{seen['gain']:.3g} over {seen['over']:+.3g} in {seen['metric']}, in 4 of 5 runs on {seen['rows']:,} rows"
+        )
+        facts.append(("would find", told))
     facts += [("again", f"{name}: a pass of its own, by Great Expectations' engine") for name in checks["second_pass"]]
     facts += [("note", note) for note in checks["notes"]]
     facts += [
@@ -74,6 +80,21 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     console.print(f"[bold]{plan['model']}[/] at {plan['site']}, run {plan['run_key'][:12]}")
     for label, value in facts:
         console.print(f"  [dim]{label:<10}[/]{escape(value)}")
+
+
+def print_checks(site: str, checks: Sequence[Check]) -> None:
+    """Print what was looked at; of what failed, what was wanted and what to do, too."""
+    width = max((len(check.name) for check in checks), default=0)
+    for check in checks:
+        mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
+        console.print(f"{mark} {escape(check.name):<{width}}  {escape(check.found)}")
+        for label, text in (("wanted", check.wanted), ("next", check.next_action)):
+            if text and not check.ok:
+                console.print(f"     {'':<{width}}  [dim]{label:<6}[/] {escape(text)}")
+    failed = sum(not check.ok for check in checks)
+    console.print(
+        f"{site}: {failed} of {len(checks)} checks failed" if failed else f"{site}: all {len(checks)} checks hold"
+    )
 
 
 def _mega(size_bytes: int) -> str:

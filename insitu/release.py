@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,8 @@ from insitu.ports import ImageRegistry, ModelVersion, Scorer
 from insitu.runs import Run
 from insitu.training import Trained
 from insitu.wiring import CHAMPION
+
+_RESIDENCY = "records stayed on site; what left is listed in the run record's egress"
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,47 @@ def note_egress(run: Run, sent: Sent) -> None:
         run.journal.keep(EGRESS, [*entries, sent.to_json()])
 
 
+def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
+    """Record the run in the registry's experiment, whatever the verdict; keep a rejected model where that is policy.
+
+    Return whether a rejected model was archived.
+    """
+    models, tags = run.site.models, run_tags(run, trained, decision)
+    _note_tags(run, "run tags", tags)
+    models.record(run.model.name, run.key, trained.job, tags)
+    if decision.verdict == "promote" or not models.archives_rejected:
+        return False
+    version = register_model(run, trained, decision)
+    models.archive(version.name, version.version)
+    return True
+
+
 def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersion:
     """Register the challenger with everything that leads back to its run; once per run key."""
     folder = run.site.jobs.output(trained.job) / "output" / "model"
-    tags = {
+    tags, models = run_tags(run, trained, decision), run.site.models
+    for path, digest in trained.files.items():
+        note_egress(run, Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest))
+    _note_tags(run, "model tags", tags)
+    return models.register(run.model.name, run.key, folder, tags)
+
+
+def run_tags(run: Run, trained: Trained, decision: Decision) -> dict[str, str]:
+    """Return what a registry is told of a run: where it came from, its verdict and its metrics."""
+    return {
         "insitu.batch": run.batch.fingerprint,
         "insitu.code": run.code_hash,
         "insitu.site": run.site.name,
+        "insitu.job": trained.job,
         "insitu.verdict": decision.verdict,
+        "insitu.residency": _RESIDENCY,
         **{f"metric.{k}": f"{significant(v)}" for k, v in trained.metrics["challenger"].items()},
     }
-    destination, tag_bytes = run.site.settings.models.uri, json.dumps(tags, sort_keys=True).encode()
-    for path, digest in trained.files.items():
-        note_egress(run, Sent(f"model file {path}", destination, (folder / path).stat().st_size, digest))
-    note_egress(run, Sent("model tags", destination, len(tag_bytes), sha256(tag_bytes).hexdigest()))
-    return run.site.models.register(run.model.name, run.key, folder, tags)
+
+
+def _note_tags(run: Run, what: str, tags: Mapping[str, str]) -> None:
+    data = json.dumps(tags, sort_keys=True).encode()
+    note_egress(run, Sent(what, run.site.models.place, len(data), sha256(data).hexdigest()))
 
 
 def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> BuiltImage:

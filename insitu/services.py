@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 from insitu import telemetry
 from insitu.errors import BackendUnavailable, UsageError
+from insitu.settings import AzureMlModels, MlflowModels
 
 POOL = "insitu-local"
 _START_S = 120.0
@@ -36,7 +37,7 @@ def running_api_url(project: Path) -> str | None:
         return None
 
 
-def run_services(project: Path, mlflow_uri: str, say: Callable[[str], None]) -> None:
+def run_services(project: Path, models: MlflowModels | AzureMlModels, say: Callable[[str], None]) -> None:
     """Run server, worker and MLflow UI until one ends or Ctrl-C; all of them end together.
 
     Raises:
@@ -62,9 +63,13 @@ def run_services(project: Path, mlflow_uri: str, say: Callable[[str], None]) -> 
         note.flush()
         _run([*prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite"], environ)
         _run([*prefect, "--no-prompt", "deploy", "--all"], environ)
-        ui = ("server", "--backend-store-uri", mlflow_uri, *here, str(mlflow_port), "--workers", "1")
-        running = [server, start("worker", *prefect, "worker", "start", "--pool", POOL), start("mlflow", *mlflow, *ui)]
-        say(f"ready: Prefect UI {api_url.removesuffix('/api')}  MLflow UI {mlflow_url}  logs {logs}")
+        running = [server, start("worker", *prefect, "worker", "start", "--pool", POOL)]
+        registry = ""
+        if isinstance(models, MlflowModels):
+            ui = ("server", "--backend-store-uri", models.uri, *here, str(mlflow_port), "--workers", "1")
+            running.append(start("mlflow", *mlflow, *ui))
+            registry = f"MLflow UI {mlflow_url}  "
+        say(f"ready: Prefect UI {api_url.removesuffix('/api')}  {registry}logs {logs}")
         say(f"for Prefect's own commands: export PREFECT_API_URL={api_url}")
         say("start a run there, or in another terminal: insitu retrain flights   (Ctrl-C ends all)")
         while all(process.poll() is None for process in running):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from insitu.errors import RunUnderWay, naming_write_errors
-from insitu.ports import BlobStore, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs
-from insitu.settings import SiteSettings
-from insitu.settings.schema import AzureBlobStore, AzureStateStore, FolderStore
+from insitu.ports import BlobStore, Check, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs, WebApp
+from insitu.provisioning import Part
+from insitu.settings import (
+    AzureBlobStore,
+    AzureMlModels,
+    AzureMlTraining,
+    AzureStateStore,
+    DockerTraining,
+    FolderStore,
+    SiteSettings,
+    VmCompute,
+    load_model,
+)
 
 CHAMPION = "champion"
 """The alias of the published version."""
@@ -71,9 +81,39 @@ class Site:
         """Return where images of *model* are published."""
         if self.settings.registry is None:
             return self.layout(model)
+        if self.settings.registry_login == "azure":
+            from insitu.adapters.azure.acr import acr_images
+
+            assert self.settings.azure
+            return acr_images(self.settings.azure, self.settings.registry, model)
         from insitu.images.client import RegistryImages
 
         return RegistryImages(self.settings.registry, model)
+
+    def has_job(self, run_key: str) -> bool:
+        """Tell whether an edge job of this run is under way, which another process may have submitted."""
+        if self.settings.training.kind == "process":  # such a job ends with the process that started it
+            return False
+        from insitu.adapters.attempts import Attempts
+
+        attempt = Attempts(self.state, run_key).newest()
+        return attempt is not None and self.jobs.status(attempt.job_id).state == "running"
+
+    def sign_in_checks(self) -> Sequence[Check]:
+        """Sign in to the public cloud, where the site has a side there; never raises."""
+        if self.settings.azure is None:
+            return []
+        from insitu.adapters.azure.identity import azure_identity
+
+        return [azure_identity(self.settings.azure).check("azure identity")]
+
+    def age_checks(self) -> Sequence[Check]:
+        """Tell what works today and should be seen to, of the public side; never raises."""
+        if self.settings.azure is None:
+            return []
+        from insitu.adapters.azure.identity import azure_identity
+
+        return azure_identity(self.settings.azure).age_checks("azure certificate")
 
     @contextmanager
     def only_run(self, model: str) -> Iterator[None]:
@@ -104,22 +144,89 @@ class Site:
 
 def open_site(project: Path, settings: SiteSettings) -> Site:
     """Return the site that *settings* describe; nothing is contacted yet."""
-    from insitu.adapters.local.compute import LocalCompute
-    from insitu.adapters.local.jobs import ProcessJobs
-    from insitu.adapters.local.models import MlflowModels
     from insitu.adapters.local.scoring import ProcessScoringHost
+    from insitu.network import use_network
 
-    work = settings.compute.work
-    mega = 1_000_000
+    use_network(settings.network)
+    state = _state(settings.state)
     return Site(
         project=project,
         settings=settings,
-        state=_state(settings.state),
-        compute=LocalCompute(work, settings.compute.reserve_memory_mb * mega, settings.compute.reserve_disk_mb * mega),
-        jobs=ProcessJobs(work / "jobs"),
-        models=MlflowModels(settings.models.uri, settings.models.artifacts),
-        scoring=ProcessScoringHost(work / "scoring"),
+        state=state,
+        compute=_compute(settings),
+        jobs=_jobs(settings, state),
+        models=_models(settings, state),
+        scoring=ProcessScoringHost(settings.compute.work / "scoring"),
     )
+
+
+def _compute(settings: SiteSettings) -> Compute:
+    compute, mega = settings.compute, 1_000_000
+    if isinstance(compute, VmCompute):
+        from insitu.adapters.azure.compute import StackHubCompute
+
+        return StackHubCompute(settings)
+    from insitu.adapters.local.compute import LocalCompute
+
+    return LocalCompute(compute.work, compute.reserve_memory_mb * mega, compute.reserve_disk_mb * mega)
+
+
+def _jobs(settings: SiteSettings, state: BlobStore) -> TrainingJobs:
+    folder = settings.compute.work / "jobs"
+    if isinstance(settings.training, AzureMlTraining):
+        from insitu.adapters.azure.jobs import AzureMlJobs
+
+        return AzureMlJobs(settings, state, folder)
+    if isinstance(settings.training, DockerTraining):
+        from insitu.adapters.docker.jobs import DockerJobs
+
+        return DockerJobs(settings, state, folder)
+    from insitu.adapters.local.jobs import ProcessJobs
+
+    return ProcessJobs(folder)
+
+
+def _models(settings: SiteSettings, state: BlobStore) -> ModelRegistry:
+    if isinstance(settings.models, AzureMlModels):
+        from insitu.adapters.azure.models import AzureMlModels as WorkspaceModels
+
+        return WorkspaceModels(settings, state, settings.compute.work / "models")
+    from insitu.adapters.local.models import MlflowModels
+
+    return MlflowModels(settings.models.uri, settings.models.artifacts)
+
+
+def open_web_app(settings: SiteSettings) -> WebApp:
+    """Return the web app of the site's relay; nothing is contacted yet."""
+    from insitu.adapters.azure.app_service import AppService
+    from insitu.network import use_network
+
+    assert settings.relay
+    use_network(settings.network)
+    return AppService(settings.relay, settings.hub)
+
+
+def open_parts(project: Path, settings: SiteSettings, environ: Mapping[str, str]) -> Iterator[Part]:
+    """Yield what the site stands on, in the order that it is made in; some of it is looked at for that.
+
+    Raises:
+        SettingsError: A model's settings have problems.
+        AccessRefused: Signing in is refused.
+        BackendUnavailable: A service gives no answer.
+    """
+    from insitu.network import use_network
+
+    use_network(settings.network)
+    names = sorted(file.parent.name for file in project.glob("models/*/model.toml"))
+    wanted = [load_model(project, name, environ).train.requirements for name in names]
+    if settings.hub or settings.azure:
+        from insitu.adapters.azure.provisioning import azure_parts
+
+        yield from azure_parts(settings, sorted({one for model in wanted for one in model}))
+    if isinstance(settings.training, DockerTraining):
+        from insitu.adapters.docker.image import image_parts
+
+        yield from image_parts(settings, wanted)
 
 
 def open_blobs(spec: Mapping[str, Any]) -> BlobStore:

@@ -8,24 +8,20 @@ Benches import it too: this folder has no modules but plain helpers beside the t
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loopback import free_port, listens, wait_until
-
-PROGRAM = Path(__file__).parents[1] / "var" / "tools" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
-"""Where `tests/system-parts.sh` installs it."""
+from insitu.twin.azurite import PROGRAM as PROGRAM
+from insitu.twin.azurite import Azurite as Service
+from insitu.twin.azurite import azurite as serving
+from insitu.twin.azurite import new_key
 
 
 @dataclass(frozen=True)
 class Azurite:
-    """A blob service that runs now.
+    """A blob service that runs now, with one account.
 
     Attributes:
         url: The account's address, such as `http://127.0.0.1:10000/insitu`.
@@ -36,12 +32,12 @@ class Azurite:
     url: str
     account: str
     key: str = field(repr=False)
-    process: subprocess.Popen[bytes] = field(repr=False)
+    service: Service = field(repr=False)
 
     @property
     def port(self) -> int:
         """The loopback port."""
-        return int(self.url.split(":")[2].split("/")[0])
+        return self.service.port
 
     def create_container(self, name: str) -> None:
         """Make an empty container, as an operator does."""
@@ -53,8 +49,7 @@ class Azurite:
 
     def stop(self) -> None:
         """End the service; a second call does nothing."""
-        self.process.terminate()
-        self.process.wait(30)
+        self.service.stop()
 
 
 @contextmanager
@@ -64,20 +59,8 @@ def azurite(folder: Path, *, in_memory: bool = False) -> Iterator[Azurite]:
     It checks API versions as the service of that release does.
 
     Raises:
-        FileNotFoundError: Azurite is not installed; `tests/system-parts.sh` does that.
+        UsageError: Azurite is not installed; `tests/system-parts.sh` does that.
     """
-    if not PROGRAM.exists():
-        raise FileNotFoundError("Azurite is not installed: run tests/system-parts.sh")
-    folder.mkdir(parents=True, exist_ok=True)
-    account, key, port = "insitu", b64encode(secrets.token_bytes(48)).decode(), free_port()
-    command = [str(PROGRAM), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--disableTelemetry"]
-    command += ["--inMemoryPersistence"] if in_memory else ["--location", str(folder)]
-    with (folder / "azurite.log").open("wb") as log:
-        environ = os.environ | {"AZURITE_ACCOUNTS": f"{account}:{key}"}
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    emulator = Azurite(f"http://127.0.0.1:{port}/{account}", account, key, process)
-    try:
-        wait_until(lambda: listens(port), 60, "the start of Azurite")
-        yield emulator
-    finally:
-        emulator.stop()
+    account, key = "insitu", new_key()
+    with serving(folder, {account: key}, in_memory=in_memory) as service:
+        yield Azurite(service.url(account), account, key, service)

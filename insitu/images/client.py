@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +25,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError
 from insitu.images.blobs import check, copy_verified
+from insitu.images.login import Login, challenge_of
 from insitu.images.manifest import MANIFEST_TYPE
 from insitu.ports import Descriptor
 
@@ -33,13 +34,20 @@ _ATTEMPTS = 3
 _MANIFEST_BYTES = 4 << 20
 _ACCEPT = f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
-_TIMEOUT = Timeout(connect=10, read=120)
-# Only what changes nothing is repeated here; the rest is repeated by the caller, from the start.
-_SAFE = Retry(total=2, status=0)
-_UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=0, redirect=2)
+TIMEOUT = Timeout(connect=10, read=60)
+# Only what changes nothing is repeated here; the rest is repeated by the caller, from the start. A request
+# that came too early (429) was not done, whatever it was.
+_WAITING: dict[str, Any] = {
+    "allowed_methods": None,
+    "backoff_factor": 0.3,
+    "raise_on_status": False,
+    "retry_after_max": 60,
+}
+SAFE = Retry(total=3, status_forcelist=(429, 502, 503, 504), **_WAITING)
+_UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=2, redirect=2, status_forcelist=(429,), **_WAITING)
 _NEXT_ACTIONS = {
-    401: "the registry wants a login, and this version publishes anonymously",
-    403: "ask the registry's owner for the right to push to this repository",
+    401: 'the registry wants a login: an Azure Container Registry takes registry_login = "azure" of the site',
+    403: "ask the registry's owner for the right to push to this repository, and to lock its tags",
     404: "create the repository, or correct its name in the site's settings",
     413: "a proxy or the registry limits uploads: raise its limit to 20 MiB",
 }
@@ -56,11 +64,13 @@ class RegistryImages:
     Args:
         host: Name or address, with the port when it is not the scheme's.
         repository: Lower-case path.
+        login: Who signs in; None publishes anonymously.
     """
 
     host: str
     repository: str
     chunk_bytes: int = field(default=CHUNK_BYTES, compare=False)
+    login: Login | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a repository, before any request; raise `UsageError`."""
@@ -111,6 +121,9 @@ class RegistryImages:
     def tag(self, tag: str, descriptor: Descriptor, content: bytes) -> None:
         """Point *tag* at the manifest."""
         self._put_manifest(tag, descriptor, content)
+
+    def lock(self, tag: str) -> None:
+        """Do nothing: the protocol of registries has no such thing."""
 
     def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
         """Return the manifest that a tag or digest names, verified against its digest."""
@@ -194,31 +207,42 @@ class RegistryImages:
         return self._request(method, self._url(path), known=known, **options)
 
     def _url(self, path: str) -> str:
-        scheme = "http" if _is_loopback(self.host) else "https"
-        return f"{scheme}://{self.host}/v2/{self.repository}/{path}"
+        return f"{base_url(self.host)}/v2/{self.repository}/{path}"
 
-    def _request(self, method: str, url: str, known: tuple[int, ...], **options: Any) -> BaseHTTPResponse:
-        retries = _SAFE if method in ("HEAD", "GET") else _UNSAFE
+    def _request(
+        self, method: str, url: str, known: tuple[int, ...], actions: str = "pull,push", **options: Any
+    ) -> BaseHTTPResponse:
+        options |= {"timeout": TIMEOUT, "retries": SAFE if method in ("HEAD", "GET") else _UNSAFE}
         try:
-            answer = self._pool.request(method, url, timeout=_TIMEOUT, retries=retries, **options)
+            answer = self._signed(method, url, f"repository:{self.repository}:{actions}", options)
         except urllib3.exceptions.HTTPError as exc:
             raise self._unavailable(exc) from exc
         if answer.status not in known:
             raise self._refused(method, answer)
         return answer
 
+    def _signed(self, method: str, url: str, scope: str, options: Mapping[str, Any]) -> BaseHTTPResponse:
+        """Send the request with a token; when that has run out, once more with another."""
+        if self.login is None or not url.startswith(f"{base_url(self.host)}/"):  # no token for anybody else
+            return self._pool.request(method, url, **options)
+        headers = dict(options.get("headers", {}))
+        headers["Authorization"] = self.login.authorization(scope)
+        answer = self._pool.request(method, url, **{**options, "headers": headers})
+        challenge = challenge_of(answer.headers.get("WWW-Authenticate")) if answer.status == 401 else None
+        if challenge is None:
+            return answer
+        answer.drain_conn()
+        headers["Authorization"] = self.login.authorization(scope, challenge)
+        return self._pool.request(method, url, **{**options, "headers": headers})
+
     @cached_property
     def _pool(self) -> PoolManager:
-        ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-        proxy = getproxies().get("https")
-        if not proxy or _is_loopback(self.host) or proxy_bypass(self.host):
-            return PoolManager(blocksize=1 << 20, ca_certs=ca_file)
-        return ProxyManager(proxy, blocksize=1 << 20, ca_certs=ca_file)
+        return open_pool(self.host)
 
     def _unavailable(self, exc: Exception) -> BackendUnavailable:
         return BackendUnavailable(
             f"no answer from the registry {self.host} about {self.repository}",
-            found=type(exc).__name__,
+            found=reason_of(exc),
             next_action="see that the registry runs and can be reached from here, then run again",
         )
 
@@ -229,13 +253,36 @@ class RegistryImages:
         return kind(
             f"the registry {self.host} refuses {method} for {self.repository}",
             found=f"{status} {code[1].decode() if code else answer.reason or ''}".strip(),
-            next_action=_NEXT_ACTIONS.get(status, "look into the registry's log; what was sent stays there"),
+            next_action=_NEXT_ACTIONS.get(
+                403 if self.login and status == 401 else status,
+                "look into the registry's log; what was sent stays there",
+            ),
         )
 
 
 def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     while chunk := file.read(size_bytes):
         yield chunk
+
+
+def base_url(host: str) -> str:
+    """Return the address of a registry: without TLS on this machine alone."""
+    return f"{'http' if _is_loopback(host) else 'https'}://{host}"
+
+
+def open_pool(host: str) -> PoolManager:
+    """Return connections to *host*, through the proxy and with the authorities that the standard variables name."""
+    ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    proxy = getproxies().get("https")
+    if not proxy or _is_loopback(host) or proxy_bypass(host):
+        return PoolManager(blocksize=1 << 20, ca_certs=ca_file)
+    return ProxyManager(proxy, blocksize=1 << 20, ca_certs=ca_file)
+
+
+def reason_of(exc: Exception) -> str:
+    """Return the class of an exception, and of the one that it was raised for."""
+    inner = getattr(exc, "reason", None)
+    return f"{type(exc).__name__} ({type(inner).__name__})" if isinstance(inner, Exception) else type(exc).__name__
 
 
 def _is_loopback(host: str) -> bool:

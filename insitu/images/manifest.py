@@ -51,14 +51,26 @@ def image_config(layers: Sequence[Layer], metadata: Mapping[str, Any], labels: M
         ImageFailed: There are no images for this processor.
     """
     environment = _ENVIRONMENT | {"INSITU_METADATA": canonical(metadata).decode()}
+    served = {"Entrypoint": _ENTRYPOINT, "ExposedPorts": {f"{PORT}/tcp": {}}}
+    return _config(layers, environment, labels, served)
+
+
+def training_config(layers: Sequence[Layer], labels: Mapping[str, str]) -> bytes:
+    """Return the configuration of an image that jobs run in; what they run, they say; see `image_config`."""
+    environment = {name: value for name, value in _ENVIRONMENT.items() if not name.startswith("INSITU_")}
+    return _config(layers, environment | {"PYTHONPATH": f"/{SITE_PACKAGES}"}, labels, {"Cmd": ["python"]})
+
+
+def _config(
+    layers: Sequence[Layer], environment: Mapping[str, str], labels: Mapping[str, str], more: Mapping[str, Any]
+) -> bytes:
     config = {
-        "Entrypoint": _ENTRYPOINT,
         "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
-        "ExposedPorts": {f"{PORT}/tcp": {}},
         "Labels": dict(labels),
         "StopSignal": "SIGTERM",
         "User": USER,
         "WorkingDir": "/",
+        **more,
     }
     return canonical(
         {

@@ -53,7 +53,8 @@ def publish_image(
 
     Interrupted anywhere, it can be repeated: the tags move last, and only after the manifest was read
     back. A repetition sends what is not there yet, so nothing when all is. *on_send* is told of each
-    object before it goes. Only the tags in *moving* are taken from another image.
+    object before it goes. Only the tags in *moving* are taken from another image; the others are locked,
+    where the registry can do that.
 
     Raises:
         PublishFailed: *source* lacks the image, *target* refuses it or returns another one, or a tag
@@ -86,6 +87,8 @@ def publish_image(
             )
         if there is None or there[0].digest != digest:
             target.tag(tag, descriptor, manifest)
+        if tag not in moving:
+            target.lock(tag)
     return Publication(target.reference(tags[0] if tags else digest), digest, tuple(sent))
 
 

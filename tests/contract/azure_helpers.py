@@ -14,7 +14,7 @@ from stack_hub import NEWEST_VERSION
 
 from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.errors import InsituError
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore
 
 
 def other(store: AzureBlobs, **settings: object) -> AzureBlobs:

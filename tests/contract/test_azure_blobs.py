@@ -20,7 +20,7 @@ from stack_hub import NEWEST_VERSION, StackHub, stack_hub
 
 from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.errors import BackendUnavailable, BlobChanged, SettingsError, StoreRefused
-from insitu.settings.schema import AzureBlobStore, SecretSource
+from insitu.settings import AzureBlobStore, SecretSource
 
 MB = 1_000_000
 

@@ -15,7 +15,7 @@ from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError, UsageError
 from insitu.ports import BlobStore
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore
 
 Open = Callable[[], BlobStore]
 

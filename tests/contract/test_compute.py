@@ -22,17 +22,32 @@ def local(work: Path) -> Compute:
     return LocalCompute(work / "not yet there", reserve_memory_bytes=0, reserve_disk_bytes=0)
 
 
-ADAPTERS: dict[str, Callable[[Path], Compute]] = {"local": local}
+def stack_hub(request: pytest.FixtureRequest) -> Compute:
+    from insitu.adapters.azure.compute import StackHubCompute
+
+    load = request.getfixturevalue("twin_site")
+    return StackHubCompute(load(COMPUTE__RESERVE_MEMORY_MB="0", COMPUTE__RESERVE_DISK_MB="0"))
+
+
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], Compute]] = {
+    "local": lambda request: local(request.getfixturevalue("tmp_path")),
+    "stack-hub-vm": stack_hub,
+}
 
 
 @pytest.fixture(params=ADAPTERS.values(), ids=list(ADAPTERS))
-def compute(request: pytest.FixtureRequest, tmp_path: Path) -> Compute:
-    made: Compute = request.param(tmp_path)
+def compute(request: pytest.FixtureRequest) -> Compute:
+    made: Compute = request.param(request)
     return made
 
 
 def check(compute: Compute, name: str, need: Need) -> Check:
     return next(check for check in compute.readiness(need) if check.name == name)
+
+
+def test_waking_what_runs_changes_nothing(compute: Compute) -> None:
+    compute.wake()
+    assert all(check.ok for check in compute.readiness(SMALL))
 
 
 def test_a_small_job_fits(compute: Compute) -> None:

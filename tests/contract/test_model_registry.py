@@ -10,14 +10,15 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from insitu.adapters.local.models import MlflowModels
 from insitu.errors import RegistryFailed
-from insitu.ports import ModelRegistry
+from insitu.ports import ModelRegistry, ModelVersion
 
 TAGS = {"batch": "abc", "metric.roc_auc": "0.71"}
 
@@ -44,13 +45,38 @@ def local(root: Path, empty: Path) -> ModelRegistry:
     return MlflowModels(*place_of(root))
 
 
-ADAPTERS: dict[str, Callable[[Path, Path], ModelRegistry]] = {"local": local}
+@dataclass(frozen=True)
+class Place:
+    """A registry, the name of a model that it does not know, and how the files of its versions are lost for good."""
+
+    models: ModelRegistry
+    model: str
+    lose: Callable[[ModelVersion], object]
 
 
-@pytest.fixture(params=ADAPTERS.values(), ids=list(ADAPTERS))
-def models(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> ModelRegistry:
-    made: ModelRegistry = request.param(tmp_path, empty_database)
-    return made
+_numbers = count(1)
+
+
+@pytest.fixture(params=["local", "azure-ml"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "local":
+        models = local(tmp_path, request.getfixturevalue("empty_database"))
+        return Place(models, "flights", lambda version: shutil.rmtree(models.folder(version)))
+    from twin_places import lose_files, twin_models
+
+    estate = request.getfixturevalue("estate")
+    registry = twin_models(estate, tmp_path)
+    return Place(registry, f"flights-{next(_numbers)}", lambda version: lose_files(estate, registry, version))
+
+
+@pytest.fixture
+def models(place: Place) -> ModelRegistry:
+    return place.models
+
+
+@pytest.fixture
+def model(place: Place) -> str:
+    return place.model
 
 
 @pytest.fixture
@@ -69,68 +95,101 @@ def test_an_unknown_model_has_no_versions_no_alias_and_no_runs(models: ModelRegi
     assert models.find("unknown", "k") is None
 
 
-def test_a_model_is_registered_once_per_run_key(models: ModelRegistry, trained: Path) -> None:
-    first = models.register("flights", "key-1", trained, TAGS)
-    again = models.register("flights", "key-1", trained, {"other": "tags"})
-    assert (first.name, first.version) == (again.name, again.version) == ("flights", "1")
-    assert [version.version for version in models.versions("flights")] == ["1"]
+def test_a_model_is_registered_once_per_run_key(models: ModelRegistry, model: str, trained: Path) -> None:
+    first = models.register(model, "key-1", trained, TAGS)
+    again = models.register(model, "key-1", trained, {"other": "tags"})
+    assert (first.name, first.version) == (again.name, again.version) == (model, "1")
+    assert [version.version for version in models.versions(model)] == ["1"]
     assert again.tags["batch"] == "abc"
-    found = models.find("flights", "key-1")
+    found = models.find(model, "key-1")
     assert found is not None
     assert found.version == "1"
-    assert models.find("flights", "key-2") is None
+    assert models.find(model, "key-2") is None
     assert models.find("other", "key-1") is None
 
 
-def test_versions_come_in_order_of_their_number(models: ModelRegistry, trained: Path) -> None:
+def test_versions_come_in_order_of_their_number(models: ModelRegistry, model: str, trained: Path) -> None:
     for number in range(1, 12):
-        models.register("flights", f"key-{number}", trained, {})
-    assert [version.version for version in models.versions("flights")] == [str(n) for n in range(1, 12)]
+        models.register(model, f"key-{number}", trained, {})
+    assert [version.version for version in models.versions(model)] == [str(n) for n in range(1, 12)]
 
 
-def test_the_files_of_a_version_are_a_copy_even_under_a_path_with_spaces(models: ModelRegistry, trained: Path) -> None:
-    version = models.register("flights", "key-1", trained, {})
+def test_the_files_of_a_version_are_a_copy_even_under_a_path_with_spaces(
+    models: ModelRegistry, model: str, trained: Path
+) -> None:
+    version = models.register(model, "key-1", trained, {})
     shutil.rmtree(trained)
     folder = models.folder(version)
     assert (folder / "data/weights.bin").read_bytes() == bytes(1000)
-    assert models.folder(models.versions("flights")[0]) == folder
+    assert models.folder(models.versions(model)[0]) == folder
 
 
-def test_files_that_are_gone_name_the_version(models: ModelRegistry, trained: Path) -> None:
-    version = models.register("flights", "key-1", trained, {})
-    shutil.rmtree(models.folder(version))
-    with pytest.raises(RegistryFailed, match="flights version 1"):
+def test_files_that_are_gone_name_the_version(place: Place, trained: Path) -> None:
+    models, model = place.models, place.model
+    version = models.register(model, "key-1", trained, {})
+    place.lose(version)
+    with pytest.raises(RegistryFailed, match=f"{model} version 1"):
         models.folder(version)
-    with pytest.raises(RegistryFailed, match="flights version 9"):
+    with pytest.raises(RegistryFailed, match=f"{model} version 9"):
         models.folder(replace(version, version="9", uri=version.uri + "-nowhere"))
 
 
-def test_an_alias_moves(models: ModelRegistry, trained: Path) -> None:
+def test_an_alias_moves(models: ModelRegistry, model: str, trained: Path) -> None:
     for key in ("key-1", "key-2"):
-        models.register("flights", key, trained, {})
-    assert models.alias("flights", "champion") is None
+        models.register(model, key, trained, {})
+    assert models.alias(model, "champion") is None
     for version in ("1", "2", "1"):
-        models.set_alias("flights", "champion", version)
-        named = models.alias("flights", "champion")
+        models.set_alias(model, "champion", version)
+        named = models.alias(model, "champion")
         assert named is not None
         assert named.version == version
 
 
-def test_an_alias_of_a_version_that_is_not_there_is_refused(models: ModelRegistry, trained: Path) -> None:
-    models.register("flights", "key-1", trained, {})
-    with pytest.raises(RegistryFailed, match="flights"):
-        models.set_alias("flights", "champion", "9")
+def test_an_alias_of_a_version_that_is_not_there_is_refused(models: ModelRegistry, model: str, trained: Path) -> None:
+    models.register(model, "key-1", trained, {})
+    with pytest.raises(RegistryFailed, match=model):
+        models.set_alias(model, "champion", "9")
     with pytest.raises(RegistryFailed, match="unknown"):
         models.set_alias("unknown", "champion", "1")
 
 
-def test_tags_are_added_and_overwritten(models: ModelRegistry, trained: Path) -> None:
-    models.register("flights", "key-1", trained, {"state": "new", "batch": "abc"})
-    models.tag("flights", "1", {"state": "published", "digest": "sha256:1"})
-    tags = models.versions("flights")[0].tags
+def test_tags_are_added_and_overwritten(models: ModelRegistry, model: str, trained: Path) -> None:
+    models.register(model, "key-1", trained, {"state": "new", "batch": "abc"})
+    models.tag(model, "1", {"state": "published", "digest": "sha256:1"})
+    tags = models.versions(model)[0].tags
     assert [tags[key] for key in ("state", "batch", "digest")] == ["published", "abc", "sha256:1"]
-    with pytest.raises(RegistryFailed, match="flights"):
-        models.tag("flights", "9", {"state": "x"})
+    with pytest.raises(RegistryFailed, match=model):
+        models.tag(model, "9", {"state": "x"})
+
+
+def test_a_registry_has_an_address_without_a_secret(models: ModelRegistry) -> None:
+    assert "://" in models.place
+    assert "sig=" not in models.place
+
+
+def test_a_run_is_recorded_as_often_as_one_likes_before_it_is_registered(
+    models: ModelRegistry, model: str, trained: Path
+) -> None:
+    for _ in range(2):
+        models.record(model, "key-1", "job-1", TAGS)
+    assert list(models.versions(model)) == []
+    assert models.register(model, "key-1", trained, TAGS).version == "1"
+    models.record(model, "key-1", "job-1", TAGS)
+    assert [version.version for version in models.versions(model)] == ["1"]
+
+
+def test_an_archived_version_is_found_by_its_run_and_keeps_its_number(
+    models: ModelRegistry, model: str, trained: Path
+) -> None:
+    models.register(model, "key-1", trained, {})
+    models.archive(model, "1")
+    assert list(models.versions(model)) == []
+    found = models.find(model, "key-1")
+    assert found is not None
+    assert found.version == "1"
+    assert models.register(model, "key-1", trained, {}).version == "1"
+    assert models.register(model, "key-2", trained, {}).version == "2"
+    assert [version.version for version in models.versions(model)] == ["2"]
 
 
 REGISTER = """

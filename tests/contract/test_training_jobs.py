@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from process_launcher import ProcessLauncher, remote_jobs
 
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.adapters.local.jobs import ProcessJobs
 from insitu.batch import Batch
-from insitu.errors import BlobChanged, DataError, TrainingFailed
+from insitu.errors import BlobChanged, DataError, InsituError, TrainingFailed
 from insitu.files import file_digests
 from insitu.ports import JobStatus, TrainingJobs
 
@@ -88,7 +89,26 @@ def local(root: Path) -> TrainingJobs:
     return ProcessJobs(root / "jobs with space")
 
 
-ADAPTERS: dict[str, Callable[[Path], TrainingJobs]] = {"local": local}
+ADAPTERS: dict[str, Callable[[Path], TrainingJobs]] = {"local": local, "remote": remote_jobs}
+KINDS = [*ADAPTERS, "attached-vm"]
+
+
+@pytest.fixture(scope="module")
+def adapter_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Callable[[Path], TrainingJobs]]]:
+    """Return the way of running jobs that has a name; the twin starts when it is asked for."""
+    with pytest.MonkeyPatch.context() as surroundings:
+
+        def find(kind: str) -> Callable[[Path], TrainingJobs]:
+            if kind in ADAPTERS:
+                return ADAPTERS[kind]
+            from twin_places import twin_jobs
+
+            running = request.getfixturevalue("_running_estate")
+            for name, value in running.environment.items():
+                surroundings.setenv(name, value)
+            return partial(twin_jobs, running)
+
+        yield find
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,8 @@ class Place:
             "holdout": Batch.of("c", blobs[-1:]).to_json() | shared,
             "metrics": ["roc_auc", "log_loss"],
             "primary": "roc_auc",
-            "confidence": 0.9,
+            "error": 0.05,
+            "slices": {},
             "champion": None,
             "golden_rows": 5,
             "tolerance": 1e-6,
@@ -123,6 +144,13 @@ class Place:
     def ended(self, job_id: str, timeout_s: float = 60) -> JobStatus:
         wait_for(lambda: self.jobs.status(job_id).state != "running", timeout_s)
         return self.jobs.status(job_id)
+
+    def error(self, key: str, spec: dict[str, Any]) -> InsituError | None:
+        """Return what a job fails with, or what keeps it from being submitted."""
+        try:
+            return self.ended(self.jobs.submit(key, spec)).error
+        except InsituError as error:
+            return error
 
     def starts(self) -> int:
         path = self.notes / "starts.txt"
@@ -153,16 +181,23 @@ def make_place(adapter: Callable[[Path], TrainingJobs], root: Path) -> Place:
     return Place(adapter(root), partial(adapter, root), folder, notes, store)
 
 
-@pytest.fixture(params=ADAPTERS.values(), ids=list(ADAPTERS))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return make_place(request.param, tmp_path)
+@pytest.fixture(params=KINDS)
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, adapter_of: Callable[[str], Callable[[Path], TrainingJobs]]
+) -> Iterator[Place]:
+    yield make_place(adapter_of(request.param), tmp_path)
+    ProcessLauncher(tmp_path / "the other machine").end_all()
 
 
-@pytest.fixture(scope="module", params=ADAPTERS.values(), ids=list(ADAPTERS))
-def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
+@pytest.fixture(scope="module", params=KINDS)
+def done(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    adapter_of: Callable[[str], Callable[[Path], TrainingJobs]],
+) -> tuple[Place, str]:
     """A job that completed, with a champion on the same rows; made once, for it takes seconds."""
     root = tmp_path_factory.mktemp("done")
-    place = make_place(request.param, root)
+    place = make_place(adapter_of(request.param), root)
     champion = root / "champion"
     (champion / "code").mkdir(parents=True)
     for name, text in (("code/tiny_model.py", LOADER), ("slope.txt", "1.0"), ("MLmodel", MLMODEL)):
@@ -209,7 +244,7 @@ def test_a_finished_job_leaves_model_result_and_golden_rows(done: tuple[Place, s
     assert (result["rows"], result["champion"], result["onnx"]) == (170, "7", None)
     assert set(result["metrics"]) == {"challenger", "champion"}
     assert 0.6 < result["metrics"]["challenger"]["roc_auc"] < 1
-    assert result["difference"] == {"estimate": 0, "low": 0, "high": 0}
+    assert {result["difference"][end] for end in ("estimate", "low", "high")} == {0}
     assert result["claimed"] == {"train_rows": 340}
     assert "MLmodel" in result["files"]
     assert result["peak_memory_bytes"] > 10_000_000
@@ -223,6 +258,14 @@ def test_a_result_holds_no_row_of_the_data(done: tuple[Place, str]) -> None:
     for month in (1, 2, 3):
         for value in pq.read_table(place.store.root / f"month={month}/a.parquet")["x"].to_pylist():
             assert repr(value) not in text
+
+
+def test_a_job_says_how_it_is_looked_at(done: tuple[Place, str]) -> None:
+    jobs = done[0].jobs
+    first_s, most_s = jobs.poll_s
+    assert 0 < first_s <= most_s <= 30
+    assert all(limit > 0 for limit in jobs.limits_s.values())
+    assert jobs.backend
 
 
 def test_the_same_key_is_one_job_even_for_another_process(done: tuple[Place, str]) -> None:
@@ -278,10 +321,10 @@ def test_a_failed_job_is_started_again_by_the_same_process(place: Place) -> None
 def test_a_script_that_was_changed_after_its_run_began_is_not_run(place: Place) -> None:
     spec = place.spec()
     (place.folder / "train.py").write_text(TRAIN + "print('changed')")
-    status = place.ended(place.jobs.submit("k", spec))
-    assert isinstance(status.error, TrainingFailed)
-    assert "train.py" in status.error.what
-    assert "was changed" in status.error.what
+    error = place.error("k", spec)
+    assert isinstance(error, TrainingFailed)
+    assert "train.py" in error.what
+    assert "was changed" in error.what
     assert place.starts() == 0
 
 

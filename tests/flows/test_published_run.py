@@ -149,7 +149,7 @@ def test_with_another_month_the_second_version_meets_the_champion(
     record = project.retrain("--json").require(0).json
     assert record["decision"]["champion"] == "1"
     assert record["model_version"]["version"] == "2"
-    assert record["training"]["difference"].keys() == {"estimate", "low", "high"}
+    assert record["training"]["difference"].keys() == {"estimate", "low", "high", "error", "method"}
     seen = audit(project)
     assert (seen.versions, seen.champion, seen.mlflow_runs) == (["1", "2"], ["2"], 2)
     assert digest_of_tag(project, "2") == digest_of_tag(project, "latest") == record["image"]["digest"]

@@ -13,7 +13,7 @@ from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project
 from stack_hub import StackHub
 
 from insitu.adapters.azure.blobs import AzureBlobs
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore
 
 SITE = """\
 [data]

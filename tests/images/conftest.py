@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_helpers import Docker, Trained, spec_of
-from loopback import wait_until
+from dockerd import Docker, docker_daemon
+from image_helpers import Trained, spec_of
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.images.assemble import Image, assemble_image
@@ -93,30 +89,6 @@ def pyfunc_image(model: Trained, layout: LayoutImages, work: Path) -> Image:
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """A real daemon with its own data, socket and process id file, and no network of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can start a Docker daemon")
-    if not shutil.which("dockerd") or not shutil.which("skopeo"):
-        pytest.skip("the Debian packages docker.io and skopeo are not installed")
-    folder = tmp_path_factory.mktemp("docker")
-    socket_path = Path(f"/tmp/insitu-docker-{os.getpid()}.sock")  # 107 bytes at most
-    command = [
-        *("dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"),
-        *("--pidfile", f"{folder}/pid", "--host", f"unix://{socket_path}", "--storage-driver", "vfs"),
-        *("--iptables=false", "--ip6tables=false", "--bridge=none"),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    daemon = Docker(f"unix://{socket_path}")
-    try:
-        wait_until(lambda: process.poll() is not None or b"API listen on" in (folder / "log").read_bytes())
-        if process.poll() is not None:
-            last = (folder / "log").read_text(errors="replace").strip().rpartition("\n")[2]
-            pytest.skip(f"a Docker daemon cannot start on this machine: {last[-300:]}")
+    """A real daemon, see `dockerd`."""
+    with docker_daemon(tmp_path_factory.mktemp("docker")) as daemon:
         yield daemon
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        socket_path.unlink(missing_ok=True)
-        subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)  # vfs keeps a whole copy for each layer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +30,3 @@ def spec_of(model: Trained, runtime: str = "onnx", **changes: Any) -> ImageSpec:
         changes.get("metadata", {"model": "flights", "version": "7", "run_key": "abc"}),
         {"io.insitu.model": "flights"},
     )
-
-
-@dataclass(frozen=True)
-class Docker:
-    """A daemon of our own."""
-
-    address: str
-
-    def __call__(self, *arguments: str) -> str:
-        """Run one docker command and return what it prints."""
-        command = ["docker", "-H", self.address, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from image_helpers import Docker, Trained
+from dockerd import Docker
+from image_helpers import Trained
 from loopback import free_port, listens, wait_until
 
 from insitu.adapters.local.images import LayoutImages

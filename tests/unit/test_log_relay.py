@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.errors import BlobChanged, InsituError, TrainingFailed
-from insitu.ports import JobStatus, ModelVersion
+from insitu.errors import BackendUnavailable, BlobChanged, InsituError, TrainingFailed
+from insitu.ports import JobPhase, JobStatus, ModelVersion
 from insitu.runs import Run, open_run
 from insitu.training import LogRelay, train_challenger
 
@@ -205,19 +205,24 @@ def test_a_very_long_line_is_cut_and_little_of_it_is_held() -> None:
 
 @dataclass
 class FakeJobs:
-    """`TrainingJobs` that stand where they are told to."""
+    """`TrainingJobs` that stand where they are told to, or answer with an error."""
 
-    state: JobStatus
+    state: JobStatus | InsituError
     text: bytes = b""
     canceled: list[str] = field(default_factory=list)
     submitted: list[Mapping[str, Any]] = field(default_factory=list)
     backend: str = "fake"
+    poll_s: tuple[float, float] = (0.01, 0.02)
+    limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
+    cancel_fails: bool = False
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> str:
         self.submitted.append(spec)
         return f"job-{key[:4]}"
 
     def status(self, job_id: str) -> JobStatus:
+        if isinstance(self.state, InsituError):
+            raise self.state
         return self.state
 
     def log(self, job_id: str, offset: int) -> bytes:
@@ -225,6 +230,8 @@ class FakeJobs:
 
     def cancel(self, job_id: str) -> None:
         self.canceled.append(job_id)
+        if self.cancel_fails:
+            raise BackendUnavailable("the service does not answer")
 
     def output(self, job_id: str) -> Path:
         raise AssertionError("no result to look for")
@@ -233,6 +240,15 @@ class FakeJobs:
 @dataclass
 class NoModels:
     """`ModelRegistry` without any model."""
+
+    place: str = "nowhere"
+    archives_rejected: bool = False
+
+    def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
+        raise AssertionError
+
+    def archive(self, model: str, version: str) -> None:
+        raise AssertionError
 
     def find(self, model: str, run_key: str) -> ModelVersion | None:
         return None
@@ -295,6 +311,46 @@ def test_an_interrupted_wait_ends_the_job(run_with: Callable[..., Run]) -> None:
         train_challenger(run_with(jobs), LogRelay(interrupt, lambda _: None))
     assert stop.is_set()
     assert len(jobs.canceled) == 1
+
+
+def test_a_service_that_does_not_answer_leaves_the_job_alone(run_with: Callable[..., Run]) -> None:
+    jobs = FakeJobs(BackendUnavailable("the workspace does not answer"))
+    with pytest.raises(BackendUnavailable, match="workspace"):
+        train_challenger(run_with(jobs), Seen().relay())
+    assert jobs.canceled == []
+
+
+def test_a_job_that_met_a_service_without_an_answer_has_ended(run_with: Callable[..., Run]) -> None:
+    jobs = FakeJobs(JobStatus("failed", BackendUnavailable("the blob service does not answer")))
+    with pytest.raises(BackendUnavailable, match="blob service"):
+        train_challenger(run_with(jobs), Seen().relay())
+    assert len(jobs.canceled) == 1
+
+
+@pytest.mark.parametrize("phase", ["queued", "preparing"])
+def test_a_job_that_waits_too_long_is_canceled_by_the_limit_of_its_phase(
+    run_with: Callable[..., Run], phase: JobPhase
+) -> None:
+    jobs = FakeJobs(JobStatus("running", phase=phase), limits_s={phase: 0.05})
+    with pytest.raises(TrainingFailed, match=phase) as caught:
+        train_challenger(run_with(jobs), Seen().relay())
+    assert f"training.{phase[:5]}" in str(caught.value.wanted)
+    assert len(jobs.canceled) == 1
+
+
+def test_a_job_that_cannot_be_ended_is_told_as_one_that_may_still_run(run_with: Callable[..., Run]) -> None:
+    jobs = FakeJobs(JobStatus("running", phase="queued"), limits_s={"queued": 0}, cancel_fails=True)
+    with pytest.raises(TrainingFailed, match="may still run") as caught:
+        train_challenger(run_with(jobs), Seen().relay())
+    assert caught.value.found == "the service does not answer"
+
+
+def test_each_phase_is_told_once(run_with: Callable[..., Run]) -> None:
+    told: list[str] = []
+    jobs = FakeJobs(JobStatus("running", phase="queued"), limits_s={"queued": 0.1})
+    with pytest.raises(TrainingFailed):
+        train_challenger(run_with(jobs), LogRelay(lambda _: None, lambda _: None, on_phase=told.append))
+    assert told == ["queued"]
 
 
 def test_the_script_is_told_of_every_blob_but_the_holdout(run_with: Callable[..., Run]) -> None:

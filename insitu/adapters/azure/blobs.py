@@ -17,7 +17,7 @@ from insitu.adapters.azure.service import Answer, Container, Dropped, connect
 from insitu.adapters.names import is_blob_name, require_blob_name
 from insitu.batch import Blob
 from insitu.errors import BackendUnavailable, BlobChanged, BlobExists, BlobNotFound
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore
 
 T = TypeVar("T")
 _MISSING = ("BlobNotFound", "ResourceNotFound")

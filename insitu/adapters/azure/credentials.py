@@ -1,17 +1,14 @@
-"""Secrets, read where the settings say they are. None of them goes into an error."""
+"""What the SDK signs requests to a storage account with."""
 
 from __future__ import annotations
 
-import os
 import re
 from base64 import b64decode
 
 from azure.core.credentials import AzureSasCredential
 
-from insitu.errors import SettingsError
-from insitu.settings.schema import AzureBlobStore, SecretSource
-
-_SECRET = "a secret"  # noqa: S105 - the words for it
+from insitu.adapters.secrets import read_secret, require_form
+from insitu.settings import AzureBlobStore
 
 
 def credential_of(settings: AzureBlobStore) -> AzureSasCredential | dict[str, str]:
@@ -21,39 +18,14 @@ def credential_of(settings: AzureBlobStore) -> AzureSasCredential | dict[str, st
         SettingsError: The secret is not where the settings say, or cannot be one.
     """
     if settings.sas:
-        sas = _secret(settings.sas).removeprefix("?")
-        _require(
-            re.fullmatch(r"\S*\bsig=\S+", sas) is not None, settings.sas, "a shared access signature: sv=...&sig=..."
-        )
+        sas = read_secret(settings.sas).removeprefix("?")
+        is_signature = re.fullmatch(r"\S*\bsig=\S+", sas) is not None
+        require_form(is_signature, settings.sas, "a shared access signature: sv=...&sig=...")
         return AzureSasCredential(sas)
     assert settings.key
-    key = _secret(settings.key)
-    _require(_is_base64(key), settings.key, "the key of an account, in base64")
+    key = read_secret(settings.key)
+    require_form(_is_base64(key), settings.key, "the key of an account, in base64")
     return {"account_name": settings.account_name, "account_key": key}
-
-
-def _secret(source: SecretSource) -> str:
-    """Return the secret; it must go into no error."""
-    if source.env:
-        text = os.environ.get(source.env, "")
-    else:
-        assert source.file
-        try:
-            text = source.file.read_text()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"the secret in {source.file} cannot be read", found=type(exc).__name__) from None
-    _require(bool(text.strip()), source, _SECRET)
-    return text.strip()
-
-
-def _require(fits: bool, source: SecretSource, wanted: str) -> None:
-    if not fits:
-        place = f"variable {source.env}" if source.env else f"file {source.file}"
-        raise SettingsError(
-            f"the {place}, which the site's settings name, does not hold what it should",
-            found="nothing" if wanted == _SECRET else "something else, which is not shown",
-            wanted=wanted,
-        )
 
 
 def _is_base64(text: str) -> bool:

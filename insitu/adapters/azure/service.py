@@ -22,7 +22,7 @@ from azure.storage.blob import ContainerClient, LinearRetry
 
 from insitu.adapters.azure.credentials import credential_of
 from insitu.errors import BackendUnavailable, InsituError, SettingsError, StoreRefused
-from insitu.settings.schema import AzureBlobStore
+from insitu.settings import AzureBlobStore
 
 _CONNECT_S, _READ_S = 10, 60
 _RETRIES = 3  # the SDK makes no more than three of a kind

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from insitu.ports import Check, Need
+from insitu.readiness import check_image_platform
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class LocalCompute:
     reserve_memory_bytes: int
     reserve_disk_bytes: int
 
+    def wake(self) -> None:
+        """Nothing: this machine runs."""
+
     def readiness(self, need: Need) -> Sequence[Check]:
         """Compare cores, available memory and free disk with *need*."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -34,18 +37,10 @@ class LocalCompute:
             Check(
                 "cores", cores >= need.cores, str(cores), str(need.cores), "use a larger machine, or lower needs.cores"
             ),
-            _image_platform(),
+            check_image_platform(),
             _amount("memory", _available_memory_bytes(), need.memory_bytes + self.reserve_memory_bytes),
             _amount("disk", free, need.disk_bytes + self.reserve_disk_bytes, f" free at {self.work}"),
         ]
-
-
-def _image_platform() -> Check:
-    """Images hold this machine's interpreter and libraries, so it must be what images are made of."""
-    libc, _ = platform.libc_ver()
-    found = f"{platform.system()} with {libc or 'another C library'}"
-    next_action = "run on Linux with glibc, e.g. Debian, Ubuntu or Red Hat"
-    return Check("image platform", found == "Linux with glibc", found, "Linux with glibc", next_action)
 
 
 def _amount(name: str, found_bytes: int, wanted_bytes: int, where: str = "") -> Check:

@@ -66,6 +66,9 @@ class LayoutImages:
             replace_file(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             replace_file(self.root / "index.json", canonical(index))
 
+    def lock(self, tag: str) -> None:
+        """Do nothing: whoever may write the folder may write its index."""
+
     def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
         """Return the manifest that a tag or digest names, verified against its digest."""
         digest = reference if reference.startswith("sha256:") else self._digest_of(reference)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
-from insitu.ports import JobStatus
+from insitu.ports import JobPhase, JobStatus
 
 _GRACE_S = 5.0
 _LOOK_S = 0.05
@@ -32,6 +32,8 @@ class ProcessJobs:
 
     root: Path
     backend: str = "process"
+    poll_s: tuple[float, float] = (0.2, 0.2)
+    limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False, compare=False)
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> str:

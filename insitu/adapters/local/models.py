@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_KEY = "insitu.run_key"
+ARCHIVED = "insitu.archived"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class MlflowModels:
 
     uri: str
     artifacts: Path
+    archives_rejected: bool = False
 
     @cached_property
     def _database(self) -> Path | None:
@@ -52,9 +54,19 @@ class MlflowModels:
             self._database.parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
+    @property
+    def place(self) -> str:
+        """The database's address."""
+        return self.uri
+
+    def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
+        """Record the run once; *job_id* means nothing here."""
+        with _translated(model):
+            self._client.set_terminated(self._run(model, run_key, tags))
+
     def find(self, model: str, run_key: str) -> ModelVersion | None:
         """Return the version that the run *run_key* registered."""
-        return next((v for v in self.versions(model) if v.tags.get(RUN_KEY) == run_key), None)
+        return next((v for v in self._versions(model) if v.tags.get(RUN_KEY) == run_key), None)
 
     def register(self, model: str, run_key: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
         """Register *folder* once per run key: look first, then create run, files and version."""
@@ -73,12 +85,15 @@ class MlflowModels:
             return _version(version)
 
     def versions(self, model: str) -> Sequence[ModelVersion]:
-        """Return every version, oldest first."""
+        """Return every version that is not archived, oldest first."""
+        return sorted((v for v in self._versions(model) if ARCHIVED not in v.tags), key=lambda v: int(v.version))
+
+    def _versions(self, model: str) -> list[ModelVersion]:
         if self._is_untouched:
             return []
         with _translated(model):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
-        return sorted(map(_version, found), key=lambda v: int(v.version))
+        return list(map(_version, found))
 
     def alias(self, model: str, alias: str) -> ModelVersion | None:
         """Return the version that *alias* names."""
@@ -105,6 +120,10 @@ class MlflowModels:
         with _translated(model):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value)
+
+    def archive(self, model: str, version: str) -> None:
+        """Mark a version as archived."""
+        self.tag(model, version, {ARCHIVED: "true"})
 
     def folder(self, version: ModelVersion) -> Path:
         """Return the version's files, where MLflow keeps them."""

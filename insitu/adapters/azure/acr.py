@@ -1,0 +1,203 @@
+"""Azure Container Registry: signed in to with a token of Entra, its tags locked once they are published.
+
+Entra's token is exchanged for the registry's refresh token (three hours), and that for an access token
+(an hour or so) per scope. A long push outlives both. The registry's admin user is never used.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import urllib3
+from azure.core.credentials import AccessToken
+from urllib3 import PoolManager
+
+from insitu.adapters.azure.identity import azure_identity
+from insitu.errors import AccessRefused, BackendUnavailable, InsituError, PublishFailed
+from insitu.images.client import SAFE, TIMEOUT, RegistryImages, base_url, open_pool, reason_of
+from insitu.images.login import Challenge
+from insitu.ports import Check
+from insitu.settings import AzureSettings
+
+SCOPE = "https://containerregistry.azure.net/.default"
+"""What the token of Entra is for."""
+
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_MARGIN_S = 60
+_UNKNOWN_LIFE_S = 300
+_LOCKED = {"writeEnabled": False, "deleteEnabled": False}
+
+
+class Entra(Protocol):
+    """What issues tokens: `Identity`."""
+
+    def get_token(self, *scopes: str) -> AccessToken:
+        """Return a token for *scopes*."""
+        ...
+
+    def forget(self) -> None:
+        """Ask for a new token next time."""
+        ...
+
+
+@dataclass
+class AcrLogin:
+    """A `Login` for one registry.
+
+    Args:
+        host: The login server, such as `insitu.azurecr.io`.
+        tenant: The directory that issues the tokens.
+        identity: Who signs in there.
+    """
+
+    host: str
+    tenant: str
+    identity: Entra = field(repr=False)
+    _refresh_token: str = field(default="", init=False, repr=False)
+    _known: dict[str, tuple[str, float]] = field(default_factory=dict, init=False, repr=False)
+
+    def authorization(self, scope: str, challenge: Challenge | None = None) -> str:
+        """Return `Bearer …` for *scope*; see `Login`."""
+        token, until = self._known.get(scope, ("", 0.0))
+        if challenge or time.monotonic() > until:
+            token = self._access_token(_wider(scope, challenge), (challenge and challenge.service) or self.host)
+            self._known[scope] = token, time.monotonic() + _life_s(token) - _MARGIN_S
+        return f"Bearer {token}"
+
+    def _access_token(self, scope: str, service: str) -> str:
+        if self._refresh_token:
+            status, answer = self._ask_token(scope, service)
+            if status == 200:
+                return _text(answer, "access_token")
+        self._refresh_token = self._exchange(service)  # none yet, or it has run out or was revoked
+        status, answer = self._ask_token(scope, service)
+        if status != 200:
+            raise self._refused(status, f"the right to {scope.rpartition(':')[2]} in {scope.split(':')[1]}")
+        return _text(answer, "access_token")
+
+    def _exchange(self, service: str) -> str:
+        status, answer = self._ask_refresh_token(service)
+        if status == 401:  # a token that is kept may have been revoked since
+            self.identity.forget()
+            status, answer = self._ask_refresh_token(service)
+        if status != 200:
+            raise self._refused(status, "who insitu is in [azure]")
+        return _text(answer, "refresh_token")
+
+    def _ask_refresh_token(self, service: str) -> tuple[int, Mapping[str, Any]]:
+        token = {"access_token": self.identity.get_token(SCOPE).token, "tenant": self.tenant}
+        return self._post("exchange", {"grant_type": "access_token", "service": service, **token})
+
+    def _ask_token(self, scope: str, service: str) -> tuple[int, Mapping[str, Any]]:
+        wanted = {"grant_type": "refresh_token", "service": service, "scope": scope}
+        return self._post("token", wanted | {"refresh_token": self._refresh_token})
+
+    def _post(self, path: str, fields: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+        """Return status and JSON of the answer; a repetition only issues one more token."""
+        url = f"{base_url(self.host)}/oauth2/{path}"
+        try:
+            answer = self._pool.request(
+                "POST", url, body=urlencode(fields).encode(), headers=_FORM, timeout=TIMEOUT, retries=SAFE
+            )
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._silent(reason_of(exc)) from None
+        if answer.status == 429 or answer.status >= 500:
+            raise self._silent(str(answer.status))
+        try:
+            value = json.loads(answer.data)
+        except ValueError:
+            value = None
+        return answer.status, value if isinstance(value, dict) else {}
+
+    @cached_property
+    def _pool(self) -> PoolManager:
+        return open_pool(self.host)
+
+    def _silent(self, found: str) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"the registry {self.host} signs nobody in",
+            found=found,
+            next_action="see that it can be reached from here, then run again",
+        )
+
+    def _refused(self, status: int, what: str) -> AccessRefused:
+        return AccessRefused(
+            f"the registry {self.host} refuses {what}",
+            found=str(status),
+            wanted="a service principal of the registry's directory with the role AcrPush",
+            next_action="give it that role on the registry, and see that tenant of [azure.identity] is the registry's",
+        )
+
+
+@dataclass(frozen=True)
+class AcrImages(RegistryImages):
+    """One repository of an Azure Container Registry."""
+
+    def lock(self, tag: str) -> None:
+        """Let nobody move or remove *tag*; raise `PublishFailed` when the registry does not allow that."""
+        url = f"{base_url(self.host)}/acr/v1/{self.repository}/_tags/{tag}"
+        headers = {"Content-Type": "application/json"}
+        actions, body = "metadata_read,metadata_write", json.dumps(_LOCKED).encode()
+        self._request("PATCH", url, known=(200,), actions=actions, headers=headers, body=body)
+
+    def checks(self) -> tuple[Check, ...]:
+        """Return whether signing in works, and whether an upload may be started, which is ended at once."""
+        signed_in = _check("registry login", f"a login at {self.host}", self._sign_in)
+        if not signed_in.ok:
+            return (signed_in,)
+        return signed_in, _check("registry push", f"the right to push to {self.name}", self._try_upload)
+
+    def _sign_in(self) -> str:
+        assert self.login
+        self.login.authorization(f"repository:{self.repository}:pull,push")
+        return "signed in"
+
+    def _try_upload(self) -> str:
+        started = self._ask("POST", "blobs/uploads/", known=(202,))
+        self._request("DELETE", self._session(started), known=(200, 202, 204, 404))
+        return "an upload was started, and ended"
+
+
+def acr_images(azure: AzureSettings, host: str, repository: str) -> AcrImages:
+    """Return the repository, which the identity of [azure] signs in to; nothing is asked yet."""
+    login = AcrLogin(host, azure.identity.tenant, azure_identity(azure))
+    return AcrImages(host, repository, login=login)
+
+
+def _check(name: str, wanted: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look(), wanted)
+    except InsituError as error:
+        found = f"{error.what}: {error.found}" if error.found else error.what
+        return Check(name, False, found, wanted, error.next_action or "")
+
+
+def _wider(scope: str, challenge: Challenge | None) -> str:
+    """Return *scope*, or the one of the challenge when that names an action that *scope* lacks."""
+    asked = challenge.scope if challenge else ""
+    lacks = set(asked.rpartition(":")[2].split(",")) - set(scope.rpartition(":")[2].split(","))
+    return asked if asked and lacks else scope
+
+
+def _life_s(token: str) -> float:
+    """Return how long the token is good, by its own two times: this machine's clock may be another."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"] - claims["iat"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return _UNKNOWN_LIFE_S
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        raise PublishFailed("the registry answers a login without a token", wanted=name)
+    return value

@@ -1,0 +1,36 @@
+"""`insitu doctor`: is everything there that a run at a site needs?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from insitu.options import json_option, project_option, site_option
+
+
+@click.command()
+@site_option
+@json_option
+@project_option
+def doctor(project: Path, site: str, as_json: bool) -> None:
+    """Look at everything that a run at the site needs, in seconds.
+
+    Settings, identities, the hub, the VM from outside and from within, data and state, the workspace, registries
+    and disks: each with what was found, what is wanted and what to do. Exit code 1 when something is missing.
+    """
+    from insitu.doctor import diagnose
+
+    checks = diagnose(project, site, os.environ)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        click.echo(json.dumps({"site": site, "ok": ok, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        from insitu.console import print_checks
+
+        print_checks(site, checks)
+    sys.exit(0 if ok else 1)

@@ -1,0 +1,164 @@
+"""Looks at everything that a run at a site needs, all at once: what is found, what is wanted, what to do."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
+from insitu.ports import BlobStore, Check, Diagnosable, Need
+from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
+from insitu.settings import ModelSettings, SiteSettings, load_model, load_site
+from insitu.wiring import Site, open_site
+
+LIMIT_S = 60.0
+_WRITTEN = "doctor/written.json"
+Probe = Callable[[], Sequence[Check]]
+
+
+def diagnose(project: Path, site: str, environ: Mapping[str, str]) -> list[Check]:
+    """Return what was looked at, what failed among it.
+
+    Writes one small blob into the site's state, to see that conditions hold there; changes nothing else.
+
+    Raises:
+        SettingsError: The settings of the site have problems, or name something that is not there.
+    """
+    settings = load_site(project, site, environ)
+    models, checks = _models(project, environ)
+    place = open_site(project, settings)
+    checks.insert(0, Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"))
+    return [*checks, *_certificates(settings), *side_by_side(_probes(place, models), LIMIT_S)]
+
+
+def service_probes(site: Site, model: str) -> dict[str, Probe]:
+    """Return what asks the services of *site* whether a run of *model* can use them; local ones need no asking."""
+    services = [service for service in (site.jobs, site.models) if isinstance(service, Diagnosable)]
+    images = site.registry(model)
+    probes: dict[str, Probe] = {}
+    if site.settings.azure:
+        probes["azure identity"] = site.sign_in_checks
+    if services:  # one after the other: two threads that import the same large SDK for the first time block each other
+        probes["training"] = lambda: [check for service in services for check in service.checks()]
+    if isinstance(images, Diagnosable):
+        probes["image registry"] = images.checks
+    return probes
+
+
+def machine_checks(settings: SiteSettings) -> list[Check]:
+    """Look at this machine, which assembles the images wherever jobs run."""
+    disk = check_disk_here([settings.images.root, settings.compute.work])
+    return [disk] if settings.compute.kind == "process" else [check_image_platform(), disk]
+
+
+def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]:
+    containers = tuple(dict.fromkeys(model.data.container for model in models.values()))
+    name = next(iter(models), "doctor")
+    probes: dict[str, Probe] = {"compute": lambda: site.compute.readiness(_need(models.values(), containers))}
+    ages = site.compute.checks if isinstance(site.compute, Diagnosable) else list
+    probes["credentials"] = lambda: [*ages(), *site.age_checks()]
+    probes["state"] = lambda: [_state_check(site.state)]
+    for container in containers:
+        probes[f"data {container}"] = partial(_data_checks, site, container)
+    if site.settings.registry:
+        probes["image registry"] = lambda: [_published(site, name)]
+    probes |= service_probes(site, name)
+    training = probes.get("training", list)
+    probes["training"] = lambda: [*training(), _registered(site, name)]
+    return {**probes, "this machine": lambda: machine_checks(site.settings)}
+
+
+def _models(project: Path, environ: Mapping[str, str]) -> tuple[dict[str, ModelSettings], list[Check]]:
+    models: dict[str, ModelSettings] = {}
+    checks = []
+    for file in sorted(project.glob("models/*/model.toml")):
+        name = file.parent.name
+        try:
+            models[name] = load_model(project, name, environ)
+            checks.append(Check(f"model {name}", True, "settings are valid", "valid settings"))
+        except InsituError as error:
+            checks.append(
+                Check(f"model {name}", False, error.render(), "valid settings", f"mend models/{name}/model.toml")
+            )
+    return models, checks
+
+
+def _need(models: Iterable[ModelSettings], containers: tuple[str, ...]) -> Need:
+    """Return what the most demanding model declares."""
+    needs = [model.needs for model in models]
+    memory_mb, disk_mb = (max((getattr(need, key) for need in needs), default=0) for key in ("memory_mb", "disk_mb"))
+    cores = max((need.cores for need in needs), default=1)
+    return Need(cores, memory_mb * 1_000_000, disk_mb * 1_000_000, containers)
+
+
+def _certificates(settings: SiteSettings) -> list[Check]:
+    bundle = settings.network.ca_bundle
+    if bundle is None:
+        return []
+    wanted = "a PEM file of certificates"
+    try:
+        count = len(ssl.create_default_context(cafile=str(bundle)).get_ca_certs())
+    except OSError as exc:  # also of the ssl module
+        return [
+            Check(
+                "ca bundle", False, f"{bundle}: {exc.strerror or type(exc).__name__}", wanted, "mend network.ca_bundle"
+            )
+        ]
+    return [Check("ca bundle", count > 0, f"{count} authorities", wanted, "mend network.ca_bundle")]
+
+
+def _state_check(state: BlobStore) -> Check:
+    """Write under conditions that hold, and under one that does not: a store that ignores it would lose decisions."""
+    wanted = "readable, and written under conditions only"
+    try:
+        blob = state.create(_WRITTEN, _content())
+    except BlobExists:
+        blob = state.stat(_WRITTEN)
+    try:
+        for _ in range(2):  # the second one is stale
+            state.replace(_WRITTEN, _content(), etag=blob.etag)
+    except BlobChanged:
+        state.read(_WRITTEN)
+        return Check("state", True, "readable and writable; a stale write is refused", wanted)
+    raise StateDamaged(
+        "the site's state takes a write whose condition does not hold",
+        found="a version that was overwritten was overwritten again",
+        wanted="a store that honours If-Match",
+        next_action="keep the state elsewhere",
+    )
+
+
+def _content() -> bytes:
+    """Return other bytes each time: a folder's ETag follows from them."""
+    return json.dumps({"written": datetime.now(UTC).isoformat(), "token": uuid.uuid4().hex}).encode()
+
+
+def _data_checks(site: Site, container: str) -> list[Check]:
+    store, name, wanted = site.data(container), f"data {container}", "a container that can be listed and read"
+    first = next(iter(store.names()), None)
+    if first is None:
+        return [Check(name, True, f"readable; no blob yet in {site.data_place(container)}", wanted)]
+    blob = store.stat(first)
+    store.read(first, etag=blob.etag, length=1)
+    return [Check(name, True, "readable", wanted)]
+
+
+def _registered(site: Site, model: str) -> Check:
+    try:
+        known = len(site.models.versions(model))
+    except InsituError as error:
+        return failed_check("model registry", error, site.models.place)
+    return Check("model registry", True, f"answers; it has {known} versions of {model}", site.models.place)
+
+
+def _published(site: Site, model: str) -> Check:
+    images = site.registry(model)
+    there = images.resolve("latest") is not None
+    return Check(
+        "image registry", True, f"answers; latest of {model} is {'there' if there else 'not there yet'}", images.name
+    )

@@ -1,0 +1,305 @@
+"""A workspace that loses answers, forgets tokens and says odd words: one of everything, and no data leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_training_jobs import Place, make_place, started_pids
+from twin_places import twin_jobs, twin_models
+
+from insitu.adapters.azure.jobs import AzureMlJobs
+from insitu.adapters.azure.models import AzureMlModels
+from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, TrainingFailed
+from insitu.ports import JobStatus
+from insitu.twin.estate import Estate
+from insitu.twin.faults import Fault
+
+TAGS = {"insitu.verdict": "promote", "metric.roc_auc": "0.71"}
+LOST = ["status:503", "drop"]
+_numbers = count(1)
+
+
+@pytest.fixture
+def models(estate: Estate, tmp_path: Path) -> AzureMlModels:
+    return twin_models(estate, tmp_path)
+
+
+@pytest.fixture
+def model() -> str:
+    return f"model-{next(_numbers)}"
+
+
+@pytest.fixture
+def trained(tmp_path: Path, model: str) -> Path:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "MLmodel").write_text(f"flavors: {{}} # {model}\n")
+    (folder / "weights.bin").write_bytes(model.encode() * 100)
+    return folder
+
+
+@pytest.fixture
+def place(estate: Estate, tmp_path: Path) -> Iterator[Place]:
+    made = make_place(lambda root: twin_jobs(estate, root), tmp_path)
+    yield made
+    estate.clear()
+    for job in jobs_of(made):
+        made.jobs.cancel(job)
+
+
+def jobs_of(place: Place) -> list[str]:
+    """Return the jobs that the workspace has for this place's run."""
+    key = key_of(place)
+    listed: list[Any] = azure(place).workspace.ask(lambda client: list(client.jobs.list()))
+    return [job.name for job in listed if job.tags.get("insitu.run_key") == key]
+
+
+def azure(place: Place) -> AzureMlJobs:
+    assert isinstance(place.jobs, AzureMlJobs)
+    return place.jobs
+
+
+def key_of(place: Place) -> str:
+    """Return a run key that no other test has."""
+    return "".join(letter for letter in str(place.folder.parent) if letter.isalnum())[-60:]
+
+
+def as_a_task(call: Callable[[], Any]) -> Any:
+    """Return what *call* returns; an absent answer is worth another try, as in a task."""
+    for _ in range(4):
+        try:
+            return call()
+        except BackendUnavailable:
+            continue
+    return call()
+
+
+def runs_of(models: AzureMlModels, model: str, run_key: str) -> list[dict[str, Any]]:
+    """Return the runs that the workspace has recorded for a run key."""
+    experiments = models._experiments
+    asked = {"experiment_ids": [experiments._experiment(model)], "max_results": 100}
+    runs = experiments._require("POST", "runs/search", asked).get("runs") or []
+    marks = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+    return [run for run, tags in zip(runs, marks, strict=True) if tags.get("insitu.run_key") == run_key]
+
+
+# --- answers that are lost after the work was done ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "method"),
+    [
+        *((kind, "/models/[^/]+/versions/", "PUT") for kind in LOST),
+        *((kind, "listSecrets", "POST") for kind in LOST),
+        ("drop", "LocalUpload.*/weights", "PUT"),  # Microsoft's library waits 15 s before it tries that again
+    ],
+)
+def test_a_lost_answer_while_registering_leaves_one_version(
+    estate: Estate, models: AzureMlModels, model: str, trained: Path, kind: str, path: str, method: str
+) -> None:
+    estate.faults.add(Fault(kind, path=path, method=method, when="after", times=2))
+    made = as_a_task(lambda: models.register(model, "key-1", trained, TAGS))
+    assert made.version == "1"
+    assert [version.version for version in models.versions(model)] == ["1"]
+    assert as_a_task(lambda: models.register(model, "key-2", trained, TAGS)).version == "2"
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_lost_answer_while_an_alias_moves_leaves_one_champion(
+    estate: Estate, models: AzureMlModels, model: str, trained: Path, kind: str
+) -> None:
+    for key in ("key-1", "key-2"):
+        models.register(model, key, trained, TAGS)
+    models.set_alias(model, "champion", "1")
+    estate.faults.add(Fault(kind, path="/models/", method="PUT", when="after", times=5))
+    estate.faults.add(Fault(kind, path="/aliases/", method="PUT", when="after", times=2))
+    as_a_task(lambda: models.set_alias(model, "champion", "2"))
+    named = models.alias(model, "champion")
+    assert named is not None
+    assert named.version == "2"
+    marked = [version.version for version in models.versions(model) if "insitu.alias.champion" in version.tags]
+    assert marked == ["2"]
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize("path", ["experiments/create", "runs/create", "runs/log-batch", "runs/update"])
+def test_a_lost_answer_while_recording_leaves_one_run_with_each_metric_once(
+    estate: Estate, models: AzureMlModels, model: str, kind: str, path: str
+) -> None:
+    estate.faults.add(Fault(kind, path=path, method="POST", when="after", times=1))
+    as_a_task(lambda: models.record(model, "key-1", "no-job", TAGS))
+    (run,) = runs_of(models, model, "key-1")
+    assert [metric["key"] for metric in run["data"]["metrics"]] == ["roc_auc"]
+    assert run["info"]["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        (r"/jobs/[^/]+\?", "PUT"),
+        ("/codes/.*/versions/", "PUT"),
+        ("startPendingUpload", "POST"),
+        ("manifest.json", "PUT"),
+    ],
+)
+def test_a_lost_answer_while_submitting_leaves_one_job(
+    estate: Estate, place: Place, kind: str, path: str, method: str
+) -> None:
+    key = key_of(place)
+    estate.faults.add(Fault(kind, path=path, method=method, when="after", times=2))
+    job_id = as_a_task(lambda: place.jobs.submit(key, place.spec("hang")))
+    assert place.jobs.submit(key, place.spec("hang")) == job_id
+    assert jobs_of(place) == [job_id]
+
+
+@pytest.mark.slow
+def test_a_silent_connection_while_submitting_is_noticed_and_leaves_one_job(estate: Estate, place: Place) -> None:
+    key, started = key_of(place), time.monotonic()
+    estate.faults.add(Fault("silence", path=r"/jobs/[^/]+\?", method="PUT", when="after", times=1))
+    job_id = as_a_task(lambda: place.jobs.submit(key, place.spec("hang")))
+    assert jobs_of(place) == [job_id]
+    assert time.monotonic() - started < 60 + 30  # seconds of silence, and those of the work
+
+
+# --- a flow that is killed ---
+
+SUBMIT = """
+import json, sys
+from pathlib import Path
+from insitu.adapters.azure.blobs import AzureBlobs
+from insitu.adapters.azure.jobs import AzureMlJobs
+from insitu.settings import SiteSettings
+root = Path(sys.argv[1])
+settings = SiteSettings.model_validate_json((root / "settings.json").read_text())
+jobs = AzureMlJobs(settings, AzureBlobs(settings.state, settings.state.container), root / "jobs with space")
+print(jobs.submit(sys.argv[2], json.loads(sys.stdin.read())))
+"""
+
+
+@pytest.mark.parametrize("point", ["submit:named", "submit:created", "submit:started"])
+def test_a_flow_that_is_killed_while_it_submits_attaches_to_the_same_job(place: Place, point: str) -> None:
+    key = key_of(place)
+    killed = subprocess.run(
+        [sys.executable, "-c", SUBMIT, str(place.folder.parent), key],
+        env={**os.environ, "INSITU_CRASH_AT": point},
+        input=json.dumps(place.spec("hang")).encode(),
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert place.jobs.submit(key, place.spec("hang")) == key
+    assert jobs_of(place) == [key]
+    started_pids(place.notes)
+    assert place.starts() == 1
+
+
+# --- words, tokens and refusals ---
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("NotStarted", JobStatus("running", phase="queued")),
+        ("Queued", JobStatus("running", phase="queued")),
+        ("Preparing", JobStatus("running", phase="preparing")),
+        ("NotResponding", JobStatus("running")),
+        ("Paused", JobStatus("running")),
+        ("CancelRequested", JobStatus("running")),
+        ("Unknown", JobStatus("running")),
+        ("Hibernating", JobStatus("running")),
+        ("Canceled", JobStatus("canceled")),
+        ("Completed", JobStatus("completed")),
+    ],
+)
+def test_only_three_words_are_an_end(estate: Estate, place: Place, word: str, status: JobStatus) -> None:
+    key = key_of(place)
+    estate.set_condition("queue-stuck")
+    place.jobs.submit(key, place.spec("hang"))
+    estate.set_condition(f"job-state:{word}")
+    assert azure(place).launcher.look(key) == status
+
+
+def test_a_job_that_the_service_completed_without_a_word_of_its_own_is_no_success(estate: Estate, place: Place) -> None:
+    key = key_of(place)
+    estate.set_condition("queue-stuck")
+    place.jobs.submit(key, place.spec("hang"))
+    estate.set_condition("job-state:Completed")
+    status = place.jobs.status(key)
+    assert status.state == "failed"
+    assert isinstance(status.error, TrainingFailed)
+
+
+def test_a_token_that_was_revoked_is_asked_for_anew(estate: Estate, models: AzureMlModels, model: str) -> None:
+    assert list(models.versions(model)) == []
+    models.record(model, "key-1", "no-job", TAGS)
+    estate.set_condition("tokens-revoked")
+    assert list(models.versions(model)) == []
+    estate.set_condition("tokens-revoked")
+    models.record(model, "key-1", "no-job", TAGS)
+
+
+def test_a_refusal_ends_after_two_tries(estate: Estate, models: AzureMlModels, model: str) -> None:
+    estate.faults.add(Fault("status:401", host="management.azure.com", times=0))
+    with pytest.raises(AccessRefused):
+        models.versions(model)
+    asked = [line for line in estate.journal.lines("public") if line.host == "management.azure.com"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("status:403", AccessRefused),
+        ("status:400", RegistryFailed),
+        ("status:500", BackendUnavailable),
+        ("status:429:1", BackendUnavailable),
+        ("drop", BackendUnavailable),
+        ("garbage", BackendUnavailable),
+        ("truncate", BackendUnavailable),
+        ("certificate:expired", AccessRefused),
+        ("certificate:foreign", AccessRefused),
+        ("certificate:other-host", AccessRefused),
+    ],
+)
+def test_every_way_to_fail_is_told_in_our_words(
+    estate: Estate, models: AzureMlModels, model: str, trained: Path, kind: str, error: type[InsituError]
+) -> None:
+    models.workspace.forget()  # a connection that is open has its certificate behind it
+    estate.faults.add(Fault(kind, host="management.azure.com", times=0))
+    calls: list[Callable[[], object]] = [
+        lambda: models.versions(model),
+        lambda: models.register(model, "key-1", trained, TAGS),
+        lambda: models.set_alias(model, "champion", "1"),
+    ]
+    for call in calls[: 1 if kind.startswith("status:429") else 3]:
+        with pytest.raises(error) as caught:
+            call()
+        assert caught.value.__cause__ is None
+        assert "eyJ" not in str(caught.value)
+        assert "insitu" in caught.value.what
+
+
+# --- what leaves ---
+
+
+def test_no_data_no_blob_name_and_no_secret_is_in_any_request_to_a_public_host(estate: Estate, place: Place) -> None:
+    key = key_of(place)
+    status = place.ended(place.jobs.submit(key, place.spec("fail")))
+    assert status.state == "failed"
+    sent = b"".join(path.read_bytes() for path in (estate.folder / "bodies").iterdir() if path.is_file())
+    sent += "".join(line.path for line in estate.journal.lines("public")).encode()
+    assert key.encode() in sent
+    secret = estate.account_key(estate.names.hub_account).read_bytes()
+    for planted in (b"month=1", b"a.parquet", str(place.notes).encode(), secret, b"could not convert"):
+        assert planted not in sent

@@ -1,0 +1,189 @@
+"""Azure Container Registry before a real registry: who signs in, for how long, and whose tags are locked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from acr_front import ENTRA_TOKEN, TENANT, AcrFront, acr_front
+from azure.core.credentials import AccessToken
+from loopback import free_port
+
+from insitu.adapters.azure.acr import SCOPE, AcrImages, AcrLogin
+from insitu.adapters.local.images import LayoutImages
+from insitu.errors import AccessRefused, BackendUnavailable, PublishFailed
+from insitu.images.client import RegistryImages
+from insitu.images.login import Challenge, challenge_of
+from insitu.images.manifest import CONFIG_TYPE, MANIFEST_TYPE, canonical, to_json
+from insitu.images.publish import publish_image
+from insitu.ports import Descriptor
+
+pytestmark = pytest.mark.registry
+_CHUNK_BYTES = 100_000
+
+
+@pytest.fixture
+def front(registry_host: str) -> Iterator[AcrFront]:
+    with acr_front(registry_host) as server:
+        yield server
+
+
+class Tokens:
+    """An identity that has these tokens, one after the other."""
+
+    def __init__(self, *tokens: str) -> None:
+        self.tokens = list(tokens)
+
+    def get_token(self, *scopes: str) -> AccessToken:
+        assert scopes == (SCOPE,)
+        return AccessToken(self.tokens[0], 2**31)
+
+    def forget(self) -> None:
+        self.tokens = self.tokens[1:] or self.tokens
+
+
+def images_of(front: AcrFront, tmp_path: Path, *tokens: str, tenant: str = TENANT) -> AcrImages:
+    login = AcrLogin(front.host, tenant, Tokens(*(tokens or (ENTRA_TOKEN,))))
+    return AcrImages(front.host, f"acr/{tmp_path.name.strip('_0123456789')}", _CHUNK_BYTES, login)
+
+
+@pytest.fixture
+def images(front: AcrFront, tmp_path: Path) -> AcrImages:
+    return images_of(front, tmp_path)
+
+
+def layout_with(folder: Path, words: str, size_bytes: int = 10) -> tuple[LayoutImages, str]:
+    """Return a layout with an image of one layer, and the image's digest."""
+    layout = LayoutImages(folder / words)
+    parts = []
+    contents = (canonical({"words": words}), random.Random(words).randbytes(size_bytes))
+    for kind, content in zip((CONFIG_TYPE, "application/octet-stream"), contents, strict=True):
+        (folder / "part").write_bytes(content)
+        parts.append(Descriptor(kind, f"sha256:{sha256(content).hexdigest()}", len(content)))
+        layout.put_blob(parts[-1], folder / "part")
+    config, layer = map(to_json, parts)
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": [layer]}
+    content = canonical(manifest)
+    digest = f"sha256:{sha256(content).hexdigest()}"
+    layout.put_manifest(Descriptor(MANIFEST_TYPE, digest, len(content)), content)
+    return layout, digest
+
+
+def test_an_image_is_published_with_one_exchange_and_its_tag_is_locked(
+    front: AcrFront, images: AcrImages, tmp_path: Path
+) -> None:
+    layout, digest = layout_with(tmp_path, "one", 3 * _CHUNK_BYTES)
+    publication = publish_image(digest, layout, images, ["7", "latest"])
+    assert publication.reference == f"{images.name}:7"
+    assert front.locked == {f"{images.repository}:7"}
+    assert front.asked.count("POST /oauth2/exchange") == 1
+    assert front.asked.count("POST /oauth2/token") == 2, "one for the repository's blobs, one for its tags"
+
+
+def test_a_locked_tag_is_left_alone_and_latest_moves(front: AcrFront, images: AcrImages, tmp_path: Path) -> None:
+    first, one = layout_with(tmp_path, "one")
+    second, two = layout_with(tmp_path, "two")
+    publish_image(one, first, images, ["7", "latest"])
+    assert publish_image(one, first, images, ["7", "latest"]).sent == ()
+    publish_image(two, second, images, ["8", "latest"])
+    with pytest.raises(PublishFailed, match="names another image already"):
+        publish_image(two, second, images, ["7"])
+    latest = images.resolve("latest")
+    assert latest is not None
+    assert latest[0].digest == two
+
+
+@pytest.mark.parametrize("refresh", [False, True], ids=["access token", "refresh token, too"])
+def test_a_token_that_runs_out_in_the_middle_of_a_push_is_renewed(
+    front: AcrFront, images: AcrImages, tmp_path: Path, refresh: bool
+) -> None:
+    layout, digest = layout_with(tmp_path, "one", 5 * _CHUNK_BYTES)
+    assert images.resolve("latest") is None
+    front.forget(refresh=refresh)
+    front.uses = 3  # and again after every third request
+    publish_image(digest, layout, images, ["7"])
+    assert front.asked.count("POST /oauth2/exchange") == 1 + refresh
+    assert images.resolve(digest) is not None
+
+
+def test_a_token_is_renewed_before_it_runs_out(front: AcrFront, images: AcrImages) -> None:
+    front.life_s = 30  # less than a large request may take
+    for _ in range(2):
+        assert not images.has_blob(f"sha256:{'0' * 64}")
+    assert front.asked.count("POST /oauth2/token") == 2
+    assert front.asked.count("HEAD /v2/" + images.repository + "/blobs/sha256:" + "0" * 64) == 2
+
+
+def test_a_registry_that_is_in_trouble_for_a_moment_is_asked_again(front: AcrFront, images: AcrImages) -> None:
+    front.fail = {"/oauth2/exchange": [503], "/oauth2/token": [429, 503], "/v2/": [429, 503]}
+    assert not images.has_blob(f"sha256:{'0' * 64}")
+
+
+def test_who_is_nobody_there_gets_an_error_without_the_token(front: AcrFront, tmp_path: Path) -> None:
+    for images in (images_of(front, tmp_path, "a-stolen-token"), images_of(front, tmp_path, tenant="other")):
+        with pytest.raises(AccessRefused, match="refuses who insitu is") as caught:
+            images.resolve("latest")
+        assert "token" not in str(caught.value).replace("a token", "")
+
+
+def test_a_token_of_entra_that_was_revoked_is_asked_for_anew(front: AcrFront, tmp_path: Path) -> None:
+    assert images_of(front, tmp_path, "a-revoked-token", ENTRA_TOKEN).resolve("latest") is None
+
+
+def test_who_may_not_push_is_told_so_by_the_checks(front: AcrFront, images: AcrImages) -> None:
+    assert [check.ok for check in images.checks()] == [True, True]
+    assert front.asked[-1].startswith("DELETE ")
+    front.forget()
+    front.actions = {"pull"}
+    login, push = images.checks()
+    assert login.ok
+    assert not push.ok
+    assert "401" in push.found
+    assert push.next_action
+
+
+def test_a_lock_that_is_refused_is_no_success(front: AcrFront, images: AcrImages, tmp_path: Path) -> None:
+    front.actions = {"pull", "push"}
+    layout, digest = layout_with(tmp_path, "one")
+    with pytest.raises(PublishFailed, match="refuses PATCH"):
+        publish_image(digest, layout, images, ["7"])
+
+
+def test_nobody_at_the_login_server_is_worth_a_retry() -> None:
+    host = f"127.0.0.1:{free_port()}"
+    images = AcrImages(host, "flights", login=AcrLogin(host, TENANT, Tokens(ENTRA_TOKEN)))
+    with pytest.raises(BackendUnavailable, match="signs nobody in"):
+        images.resolve("latest")
+    (login,) = images.checks()
+    assert not login.ok
+
+
+def test_a_registry_that_wants_a_login_says_how(front: AcrFront) -> None:
+    with pytest.raises(PublishFailed, match="registry_login"):
+        RegistryImages(front.host, "flights").resolve("latest")
+
+
+def test_no_secret_is_in_a_representation(front: AcrFront, images: AcrImages) -> None:
+    images.resolve("latest")
+    shown = repr((images, images.login))
+    assert not any(token in shown for token in [ENTRA_TOKEN, *front.refresh_tokens, *front.access_tokens])
+
+
+@pytest.mark.parametrize(
+    ("header", "challenge"),
+    [
+        (
+            'Bearer realm="https://a.azurecr.io/oauth2/token",service="a.azurecr.io",scope="repository:f/x:pull,push"',
+            Challenge("a.azurecr.io", "repository:f/x:pull,push"),
+        ),
+        ('bearer realm="https://a/t", service=a , error="invalid_token"', Challenge("a")),
+        ('Basic realm="a"', None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_challenge_is_read_as_registries_write_it(header: str | None, challenge: Challenge | None) -> None:
+    assert challenge_of(header) == challenge

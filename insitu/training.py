@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +125,8 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
         raise  # the job goes on, if it runs elsewhere: the next try attaches to it
     except BaseException as exc:  # noqa: BLE001 - it is raised again
         raise _called_off(jobs, job_id, exc) from None
-    jobs.cancel(job_id)  # also one that ended well: its command may have left processes behind
+    with suppress(InsituError):  # how it ended is settled; of one that ended well processes may be left behind
+        jobs.cancel(job_id)
     if status.state != "completed":
         raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
     result = json.loads((jobs.output(job_id) / "result.json").read_text())

@@ -60,11 +60,9 @@ class Site:
     @property
     def state_spec(self) -> dict[str, Any]:
         """Return how another process opens the site's state, as `data_spec` does for data."""
-        state = self.settings.state
-        if isinstance(state, FolderStore):
-            return {"kind": state.kind, "root": str(state.root)}
-        store = state.model_dump(mode="json", exclude={"container"})
-        return {"kind": state.kind, "container": state.container, "store": store}
+        from insitu.adapters.staging import state_spec
+
+        return state_spec(self.settings.state)
 
     def data_place(self, container: str) -> str:
         """Return where people find the container: its folder or its address."""

@@ -44,7 +44,8 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
-        subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
+        for mount in (folder / "exec/netns/default", folder / "data"):  # the daemon leaves them
+            subprocess.run(["umount", str(mount)], capture_output=True, check=False)
         shutil.rmtree(short, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 

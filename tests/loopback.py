@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    """Tell whether somebody listens on *port*."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+from insitu.twin.programs import free_port as free_port
+from insitu.twin.programs import listens as listens
 
 
 def wait_until(ready: Callable[[], object], timeout_s: float = 30, what: str = "being ready") -> None:

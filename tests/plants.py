@@ -46,9 +46,10 @@ def found(folder: Path, plants: Sequence[Plant]) -> dict[str, list[Plant]]:
 def held_by(content: bytes, plants: Sequence[Plant]) -> list[Plant]:
     """Return those of *plants* that *content* holds in some form."""
     wanted = {plant: forms(plant) for plant in plants}
-    return [
-        plant for plant, kinds in wanted.items() if any(kind in part for part in readings(content) for kind in kinds)
-    ]
+    held: set[Plant] = set()
+    for part in readings(content):
+        held |= {plant for plant, kinds in wanted.items() if any(kind in part for kind in kinds)}
+    return [plant for plant in plants if plant in held]
 
 
 def forms(plant: Plant) -> list[bytes]:

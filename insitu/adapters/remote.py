@@ -140,6 +140,7 @@ class RemoteJobs:
         if seen.beat and (told := self._told(job, seen)):
             return told
         found = self.launcher.look(job_id)
+        seen.lost = 0 if found else seen.lost + 1
         if found and found.state == "running" and found.phase != "running":
             return found
         if found and found.state != "running":
@@ -214,13 +215,12 @@ class RemoteJobs:
 
     def _lost(self, job: JobState, seen: _Seen) -> JobStatus:
         """Return that a job is gone: once it was not found again and again, for a listing may lag."""
-        if seen.lost == 0:
+        if seen.lost == 1:
             seen.lost_since = time.monotonic()
-        seen.lost += 1
         sure = seen.lost >= _LOST_LOOKS and time.monotonic() - seen.lost_since >= _LOST_S
         if sure or not job.is_known():
             return JobStatus("failed", TrainingFailed(f"{self.backend} knows no job {job.job_id}"))
-        return JobStatus("running", phase="queued")
+        return JobStatus("running", phase="running" if seen.beat else "queued")
 
     def _free_number(self, key: str, number: int) -> int:
         """Return the first number from *number* on whose name the service has not seen: another state's job may."""

@@ -77,34 +77,30 @@ class StateClaims:
 
     def take(self, work: str, now: Callable[[], datetime]) -> Claim | None:
         """Return the claim of the caller; None when it is another's, or not due."""
-        mine = Claim(work, self.owner)
-        if etag := self._put(mine, None):
-            return replace(mine, etag=etag)
-        there, written = self._read(work)
+        found = self._read(work)
+        if found is None:
+            return self._put(Claim(work, self.owner), None)
+        there, written = found
         if there.state == "done" or not self._is_due(there, now() - written):
             return None
         mine = replace(there, owner=self.owner, epoch=there.epoch + 1, state="working", beats=0)
-        etag = self._put(mine, there.etag)
-        return replace(mine, etag=etag) if etag else None
+        return self._put(mine, there.etag)
 
     def look(self, work: str) -> Claim | None:
         """Return the claim as it is; None when there is none."""
-        try:
-            return self._read(work)[0]
-        except BlobNotFound:
-            return None
+        found = self._read(work)
+        return found[0] if found else None
 
     def write(self, claim: Claim) -> Claim:
         """Write what the holder has changed; return the new version; raise `ClaimLost`."""
-        claim = replace(claim, beats=claim.beats + 1)
-        etag = self._put(claim, claim.etag)
-        if etag is None:
+        written = self._put(replace(claim, beats=claim.beats + 1), claim.etag)
+        if written is None:
             raise ClaimLost(
                 f"work {claim.work[:12]} was taken over by another watcher",
                 found=f"epoch {claim.epoch} is over",
                 next_action="nothing: the other one goes on with it",
             )
-        return replace(claim, etag=etag)
+        return written
 
     def _is_due(self, there: Claim, silent: timedelta) -> bool:
         wait_s = {
@@ -114,19 +110,23 @@ class StateClaims:
         }[there.state]
         return there.state == "free" or silent.total_seconds() > wait_s
 
-    def _read(self, work: str) -> tuple[Claim, datetime]:
+    def _read(self, work: str) -> tuple[Claim, datetime] | None:
         """Return the claim and when it was written, of the same version."""
         while True:
-            blob = self.state.stat(self._name(work))
+            try:
+                blob = self.state.stat(self._name(work))
+            except BlobNotFound:
+                return None
             found = documents.read(self.state, self._name(work))
             if found and found[1] == blob.etag:
                 return Claim(**{**found[0], "etag": blob.etag}), blob.last_modified
 
-    def _put(self, claim: Claim, etag: str | None) -> str | None:
+    def _put(self, claim: Claim, etag: str | None) -> Claim | None:
+        """Write a version over the version *etag*; None when that is not there any more."""
         crashpoint("watch:claim-to-write")
         written = documents.write(self.state, self._name(claim.work), asdict(replace(claim, etag="")), etag)
         crashpoint("watch:claim-written")
-        return written
+        return replace(claim, etag=written) if written else None
 
     def _name(self, work: str) -> str:
         return f"{self.folder}{work}.json"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b, sha256
 
 from insitu.batch import Blob
@@ -41,9 +42,11 @@ class Ledger:
         return known is not None and _digest(name, version) in known
 
     def under(self, prefix: str) -> Versions:
-        """Return the known versions of the names under *prefix* and no deeper prefix of another document."""
+        """Return the known versions of the names of *prefix*, and some of deeper prefixes."""
         found = documents.read(self.state, self._shard(prefix))
-        return {name: _pairs(versions) for name, versions in (found[0] if found else {}).items() if name.startswith(prefix)}
+        return {
+            name: _pairs(versions) for name, versions in (found[0] if found else {}).items() if name.startswith(prefix)
+        }
 
     def all(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield every name with its versions; one document is held at a time."""
@@ -57,7 +60,7 @@ class Ledger:
         for prefix, *entry in entries:
             shards.setdefault(self._shard(prefix), []).append((entry[0], entry[1], entry[2]))
         for shard, added in sorted(shards.items()):
-            documents.change(self.state, shard, lambda found, added=added: _with(found or {}, added))
+            documents.change(self.state, shard, partial(_with, added))
             crashpoint("watch:shard-written")
 
     def _load(self, shard: str) -> None:
@@ -87,9 +90,11 @@ def _pairs(versions: list[list[str]]) -> list[tuple[str, str]]:
     return [(version, batch) for version, batch in versions]
 
 
-def _with(names: dict[str, list[list[str]]], added: list[tuple[str, str, str]]) -> dict[str, list[list[str]]] | None:
-    """Return *names* with what is *added*; None when nothing is new."""
-    changed = False
+def _with(
+    added: list[tuple[str, str, str]], found: dict[str, list[list[str]]] | None
+) -> dict[str, list[list[str]]] | None:
+    """Return the names *found* with what is *added*; None when nothing is new."""
+    names, changed = found or {}, False
     for name, version, batch in added:
         versions = names.setdefault(name, [])
         if all(version != known for known, _ in versions):

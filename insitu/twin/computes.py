@@ -92,7 +92,7 @@ class Computes:
         return document
 
     def _check(self, asked: Document) -> None:
-        kind = asked.get("computeType")
+        kind = str(asked.get("computeType"))
         if kind not in _RESOURCES:
             raise user_error(f"The twin attaches {' and '.join(_RESOURCES)} only, not {kind}.")
         if not re.search(_RESOURCES[kind], str(asked.get("resourceId") or ""), re.IGNORECASE):

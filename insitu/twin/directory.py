@@ -23,12 +23,8 @@ from insitu.twin.web import Refused, arm_error
 
 TOKEN_S = 3600
 """Seconds that a token is good for."""
-_ISSUERS: Mapping[bool, str] = {
-    False: "https://sts.windows.net/{tenant}/",
-    True: "{tenant}",
-}
-# What a role allows beside reading; `Owner` and `Contributor` allow everything that is asked for here.
 _EVERYTHING = ("Owner", "Contributor")
+"""Roles that allow whatever is asked for here."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +131,9 @@ class Directory:
     def issue(self, entry: Registration, resource: str, lifetime_s: float = TOKEN_S) -> str:
         """Return a new token of the application for *resource*."""
         now = self._now()
-        is_guid = "-" in entry.tenant
         claims = {
             "aud": resource,
-            "iss": _ISSUERS[not is_guid].format(tenant=entry.tenant),
+            "iss": f"https://sts.windows.net/{entry.tenant}/",
             "iat": int(now),
             "nbf": int(now) - 300,
             "exp": int(now + lifetime_s),

@@ -1,7 +1,7 @@
 """The training VM of the hub: its power, its login, and the programs that a login finds there.
 
-It is this machine behind a real sshd: `df`, `date` and Python are this machine's own. Only `docker` is played where
-this machine has no daemon, because nothing of the twin needs one on the VM.
+It is this machine behind a real sshd: `df`, `date` and Python are this machine's own. Only `docker` is played, because
+this machine need not have a daemon: jobs of the twin run as processes.
 """
 
 from __future__ import annotations

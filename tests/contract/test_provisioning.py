@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +15,15 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from sshd import Vm, running_vm
 
 from insitu.adapters.azure.arm import Arm
 from insitu.adapters.azure.cloud_init import cloud_config
 from insitu.adapters.azure.hub import open_hub
 from insitu.adapters.azure.identity import azure_identity
+from insitu.adapters.vm_docker import VmDockerPart
 from insitu.errors import AccessRefused, NotReady, SettingsError
-from insitu.provisioning import Outcome, bring_about, plan
+from insitu.provisioning import Finding, Outcome, bring_about, plan
 from insitu.settings import SiteSettings, VmCompute, load_site
 from insitu.twin.azurite import PROGRAM
 from insitu.twin.estate import Estate
@@ -163,6 +166,40 @@ def test_the_other_packages_of_a_model_are_another_environment(load: Load, tmp_p
     settings = load()
     names = {part.name for wanted in ([], ["skops"]) for part in azure_parts(settings, wanted)}
     assert len([name for name in names if name.startswith("environment ")]) == 2
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Vm]:
+    with running_vm(tmp_path / "machine") as found:
+        yield found
+
+
+def test_docker_is_installed_on_a_vm_that_lacks_it(machine: Vm) -> None:
+    part = VmDockerPart("trainer", machine.ssh)
+    assert part.look() == Finding("installed")
+    machine.without("docker")
+    bin_folder = machine.folder / "bin"
+    machine.program("id", "echo user")
+    machine.program(
+        "sudo", f'echo "$*" >> {machine.folder}/asked; touch {bin_folder}/docker; chmod +x {bin_folder}/docker'
+    )
+    machine.program("touch", f'exec {shutil.which("touch")} "$@"')
+    machine.program("chmod", f'exec {shutil.which("chmod")} "$@"')
+    assert bring_about(part).done
+    asked = (machine.folder / "asked").read_text()
+    assert "install docker.io" in asked
+    assert "usermod --append --groups docker user" in asked
+    assert not bring_about(part).done
+
+
+def test_a_vm_that_takes_no_docker_is_told_of(machine: Vm) -> None:
+    machine.without("docker")
+    machine.program("sudo", "echo a password is required; exit 1")
+    with pytest.raises(NotReady, match="could not be installed") as caught:
+        bring_about(VmDockerPart("trainer", machine.ssh))
+    assert "password is required" not in str(caught.value)
+    machine.server.stop()
+    assert VmDockerPart("trainer", machine.ssh).look().to_do == ""
 
 
 # --- what a new VM does at its first start ---

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 ENTRA_TOKEN, TENANT = "a-token-of-entra", "11111111-2222-3333-4444-555555555555"
-_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_WRITES = ("POST", "PUT", "PATCH")
 
 
 class AcrFront(ThreadingHTTPServer):
@@ -28,7 +28,7 @@ class AcrFront(ThreadingHTTPServer):
         self.registry = registry
         self.host = f"127.0.0.1:{self.server_port}"
         self.life_s = 3600
-        self.actions = {"pull", "push", "metadata_read", "metadata_write"}
+        self.actions = {"pull", "push", "delete", "metadata_read", "metadata_write"}
         self.refresh_tokens: set[str] = set()
         self.access_tokens: dict[str, set[str]] = {}
         self.locked: set[str] = set()
@@ -77,7 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/acr/v1/(.+)/_tags/.+", path):
             return match[1], "metadata_write"
         match = re.fullmatch(r"/v2/(.+?)/(blobs|manifests)/.*", path)
-        return (match[1] if match else ""), "push" if self.command in _WRITES else "pull"
+        action = "delete" if self.command == "DELETE" else "push" if self.command in _WRITES else "pull"
+        return (match[1] if match else ""), action
 
     def _oauth(self, path: str, form: dict[str, str]) -> None:
         server = self.server

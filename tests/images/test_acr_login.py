@@ -137,6 +137,9 @@ def test_who_may_not_push_is_told_so_by_the_checks(front: AcrFront, images: AcrI
     assert [check.ok for check in images.checks()] == [True, True]
     assert front.asked[-1].startswith("DELETE ")
     front.forget()
+    front.actions = {"pull", "push"}
+    assert images.checks()[1].ok, "an upload that cannot be ended ends by itself"
+    front.forget()
     front.actions = {"pull"}
     login, push = images.checks()
     assert login.ok

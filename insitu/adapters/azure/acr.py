@@ -7,11 +7,13 @@ Entra's token is exchanged for the registry's refresh token (three hours), and t
 from __future__ import annotations
 
 import json
+import os
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -161,14 +163,20 @@ class AcrImages(RegistryImages):
 
     def _try_upload(self) -> str:
         started = self._ask("POST", "blobs/uploads/", known=(202,))
-        self._request("DELETE", self._session(started), known=(200, 202, 204, 404))
+        with suppress(InsituError):  # who may push may not delete everywhere; the registry forgets it by itself
+            self._request("DELETE", self._session(started), known=(200, 202, 204), actions="pull,push,delete")
         return "an upload was started, and ended"
 
 
 def acr_images(azure: AzureSettings, host: str, repository: str) -> AcrImages:
     """Return the repository, which the identity of [azure] signs in to; nothing is asked yet."""
-    login = AcrLogin(host, azure.identity.tenant, azure_identity(azure))
-    return AcrImages(host, repository, login=login)
+    return AcrImages(host, repository, login=_login(os.getpid(), azure, host))
+
+
+@cache
+def _login(_process: int, azure: AzureSettings, host: str) -> AcrLogin:
+    """Return the login of this process: tokens are good for every repository that they are for."""
+    return AcrLogin(host, azure.identity.tenant, azure_identity(azure))
 
 
 def _check(name: str, wanted: str, look: Callable[[], str]) -> Check:

@@ -21,6 +21,7 @@ from insitu.adapters.azure.training_vm import ArmPart, VmPart
 from insitu.adapters.azure.vm_network import network_parts
 from insitu.adapters.azure.workspace import Workspace, open_workspace
 from insitu.adapters.azure.workspace_parts import EnvironmentPart, TargetPart, find
+from insitu.adapters.vm_docker import VmDockerPart
 from insitu.images.client import TIMEOUT, base_url, open_pool
 from insitu.provisioning import Finding, Part
 from insitu.settings import AzureMlTraining, AzureSettings, SiteSettings, VmCompute
@@ -56,9 +57,12 @@ def _hub_parts(settings: SiteSettings) -> Iterator[Part]:
     hub = open_hub(hub_settings)
     arm = Arm(f"hub {hub_settings.region}", hub_settings.arm, hub.identity)
     network = list(network_parts(arm, hub_settings, compute))
-    if isinstance(hub.machine(compute.vm), Absent):
+    is_new = isinstance(hub.machine(compute.vm), Absent)
+    if is_new:
         yield from network
     yield VmPart(hub, arm, settings, compute, interface_id=network[-1].path)
+    if not is_new and settings.training.kind == "attached-vm":
+        yield VmDockerPart(compute.vm, compute.ssh)
 
 
 def _cloud(azure: AzureSettings) -> Arm:

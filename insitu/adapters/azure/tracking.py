@@ -36,6 +36,13 @@ class Experiments:
 
     def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
         """Give the run its tags and metrics, once; raise `RegistryFailed`, `AccessRefused`, `BackendUnavailable`."""
+        try:
+            self._record(model, run_key, job_id, tags)
+        except (LookupError, TypeError, AttributeError) as exc:
+            what = f"the experiments of {self.workspace.name} do not answer as they should"
+            raise BackendUnavailable(what, found=type(exc).__name__) from None
+
+    def _record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
         run = (self._get(job_id) if self.jobs_are_runs else None) or self._own(model, run_key)
         held = {metric["key"] for metric in run.get("data", {}).get("metrics", [])}
         metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}

@@ -176,7 +176,6 @@ class Workspace:
     @contextmanager
     def _in_our_words(self, refused: type[InsituError], next_action: str) -> Iterator[None]:
         from azure.ai.ml.exceptions import MlException
-        from marshmallow import ValidationError
 
         with translated(self.name, refused, next_action or None):
             try:
@@ -189,7 +188,9 @@ class Workspace:
                     found=type(exc).__name__,
                     next_action="see whether the names under [azure], [training] and [models] of the site are right",
                 ) from None
-            except (ValidationError, LookupError, TypeError, ValueError, AttributeError, OSError) as exc:
+            except (AzureError, InsituError):
+                raise
+            except Exception as exc:  # noqa: BLE001 - the library raises anything, and its text may quote a signature
                 raise BackendUnavailable(
                     f"{self.name} does not answer as it should", found=type(exc).__name__, next_action="start again"
                 ) from None

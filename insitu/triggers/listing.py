@@ -1,0 +1,105 @@
+"""One look at a container: what is new, by prefix, while only new blobs are held."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from insitu.batch import Blob
+from insitu.errors import BackendUnavailable, InsituError, StoreRefused
+from insitu.ports import BlobStore
+from insitu.triggers.book import Book
+from insitu.triggers.ledger import version_of
+from insitu.triggers.rules import control_name, is_data, strangeness
+
+_FIRST = string.ascii_letters + string.digits + "_=-/. +@,()~#&'!$;[]{}"
+_DEEPEST = 16
+_PROBE = "insitu-does-not-look-here/"
+_BROKEN = (StoreRefused, BackendUnavailable, ValueError, KeyError)
+
+
+@dataclass
+class Seen:
+    """What a look has found.
+
+    Attributes:
+        new: By prefix: the data blobs that no batch holds, by name.
+        controls: By prefix: the marker or manifest, when it is new.
+        strange: Names that are set aside, and what is wrong with them.
+        unread: Beginnings of names that the store could not list.
+    """
+
+    new: dict[str, dict[str, Blob]] = field(default_factory=dict)
+    controls: dict[str, Blob] = field(default_factory=dict)
+    strange: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+    def drop_unsure(self) -> None:
+        """Forget prefixes of which a part could not be listed: what is missing of them is not known."""
+        for prefix in list(self.new):
+            if any(part.startswith(prefix) or prefix.startswith(part) for part in self.unread):
+                del self.new[prefix]
+
+    def drop_known(self, book: Book) -> None:
+        """Forget what others have taken into batches since."""
+        for prefix, blobs in list(self.new.items()):
+            self.new[prefix] = {n: b for n, b in blobs.items() if not book.ledger.knows(prefix, n, version_of(b))}
+            if not self.new[prefix]:
+                del self.new[prefix]
+        for prefix, control in list(self.controls.items()):
+            if book.ledger.knows(prefix, control.name, version_of(control, is_control=True)):
+                del self.controls[prefix]
+
+
+def look(store: BlobStore, book: Book) -> Seen:
+    """Return what *store* holds that no batch does.
+
+    Raises:
+        StoreRefused: The container is gone or may not be used.
+        BackendUnavailable: No answer.
+    """
+    seen, model = Seen(), book.model
+    last = control_name(model.trigger)
+    for blob in listed(store, seen.unread):
+        prefix = book.prefix(blob.name)
+        if last and blob.name == prefix + last:
+            if not book.ledger.knows(prefix, blob.name, version_of(blob, is_control=True)):
+                seen.controls[prefix] = blob
+        elif is_data(blob.name, model.data.blobs, model.trigger):
+            if book.ledger.knows(prefix, blob.name, version_of(blob)):
+                continue
+            if problem := strangeness(blob.name):
+                seen.strange[blob.name] = problem
+            else:
+                seen.new.setdefault(prefix, {})[blob.name] = blob
+    seen.drop_unsure()
+    return seen
+
+
+def listed(store: BlobStore, unread: list[str], prefix: str = "") -> Iterator[Blob]:
+    """Yield the blobs under *prefix*; those that break a listing are gone around, and *unread* says where.
+
+    A blob may come twice then.
+    """
+    try:
+        yield from store.list(prefix)
+    except _BROKEN as exc:
+        if len(prefix) >= _DEEPEST:
+            unread.append(prefix)
+            return
+        if not prefix:
+            _require_answer(store, exc)
+        for char in _FIRST:
+            if prefix or char not in "/.":  # no name begins so
+                yield from listed(store, unread, prefix + char)
+
+
+def _require_answer(store: BlobStore, problem: Exception) -> None:
+    """Raise *problem* when the store lists nothing at all: then it is no name's fault."""
+    try:
+        next(iter(store.names(_PROBE)), None)
+    except _BROKEN:
+        if isinstance(problem, InsituError):
+            raise problem from None
+        raise BackendUnavailable("the listing of a container cannot be read", found=type(problem).__name__) from None

@@ -26,6 +26,11 @@ ELSEWHERE: dict[str, str] = {
     "twin": "insitu.commands.twin:twin",
     "doctor": "insitu.commands.doctor:doctor",
     "provision": "insitu.commands.provision:provision",
+    "watch": "insitu.commands.watch:watch",
+    "why": "insitu.commands.why:why",
+    "quarantine": "insitu.commands.quarantine:quarantine",
+    "replay": "insitu.commands.replay:replay",
+    "backfill": "insitu.commands.backfill:backfill",
 }
 """Commands in modules of their own, imported when they are asked for."""
 

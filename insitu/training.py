@@ -137,6 +137,7 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
             "job": job_id,
             "backend": jobs.backend,
             "share": share,
+            "slices": tuple(result.get("slices", ())),
             "seconds": round(time.monotonic() - started, 2),
         }
     )

@@ -34,7 +34,8 @@ _ATTEMPTS = 3
 _MANIFEST_BYTES = 4 << 20
 _ACCEPT = f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
-TIMEOUT = Timeout(connect=10, read=60)
+# A connection that falls silent is noticed within a minute: a look is repeated once, a change is not.
+LOOK_TIMEOUT, _CHANGE_TIMEOUT = Timeout(connect=10, read=30), Timeout(connect=10, read=60)
 # Only what changes nothing is repeated here; the rest is repeated by the caller, from the start. A request
 # that came too early (429) was not done, whatever it was.
 _WAITING: dict[str, Any] = {
@@ -43,7 +44,7 @@ _WAITING: dict[str, Any] = {
     "raise_on_status": False,
     "retry_after_max": 60,
 }
-SAFE = Retry(total=3, status_forcelist=(429, 502, 503, 504), **_WAITING)
+SAFE = Retry(total=3, read=1, status_forcelist=(429, 502, 503, 504), **_WAITING)
 _UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=2, redirect=2, status_forcelist=(429,), **_WAITING)
 _NEXT_ACTIONS = {
     401: 'the registry wants a login: an Azure Container Registry takes registry_login = "azure" of the site',
@@ -212,7 +213,11 @@ class RegistryImages:
     def _request(
         self, method: str, url: str, known: tuple[int, ...], actions: str = "pull,push", **options: Any
     ) -> BaseHTTPResponse:
-        options |= {"timeout": TIMEOUT, "retries": SAFE if method in ("HEAD", "GET") else _UNSAFE}
+        looks = method in ("HEAD", "GET")
+        options |= {
+            "timeout": LOOK_TIMEOUT if looks else _CHANGE_TIMEOUT,
+            "retries": SAFE if looks else _UNSAFE,
+        }
         try:
             answer = self._signed(method, url, f"repository:{self.repository}:{actions}", options)
         except urllib3.exceptions.HTTPError as exc:

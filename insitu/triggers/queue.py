@@ -42,6 +42,11 @@ class Entry:
     upto: str | None = None
     again: str | None = None
 
+    @property
+    def is_rerun(self) -> bool:
+        """Whether the batch has had its turn: then its blobs are in use, however this run ends."""
+        return self.upto is not None or self.again is not None
+
 
 @dataclass(frozen=True)
 class Work:

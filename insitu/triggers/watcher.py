@@ -20,6 +20,7 @@ from insitu.triggers.sealing import Scan, Scanner
 from insitu.triggers.work import Job, Outcome, Runner, Running, assign, settle
 
 READY, QUARANTINED = "insitu.batch.ready", "insitu.batch.quarantined"
+STARTED, ENDED = "insitu.work.started", "insitu.work.ended"
 Tell = Callable[[str, Mapping[str, Any]], None]
 _NOT_ENDED: Mapping[str, State] = {"stopped": "free", "busy": "failed", "failed": "failed"}
 
@@ -99,6 +100,8 @@ class Watcher:
         else:
             running = self.runner.start(job)
         self._held = _Held(work, claim, running, time.monotonic())
+        said = {"work": work.key, "batches": len(work.batches), "blobs": len(batch.blobs)}
+        self.tell(STARTED, {**said, "attempt": job.attempt, "epoch": claim.epoch})
         crashpoint("watch:started")
         return True
 
@@ -126,6 +129,7 @@ class Watcher:
         told = {"verdict": outcome.verdict, **outcome.told}
         claim = self.claims.write(replace(held.claim, state=state, failures=failures, outcome=told))
         crashpoint("watch:outcome-written")
+        self.tell(ENDED, {"work": claim.work, "attempt": held.claim.failures + 1, "claim": state, **told})
         return state == "done" and self._settle(held.work, claim)
 
     def _settle(self, work: Work, claim: Claim) -> bool:

@@ -19,7 +19,7 @@ from insitu.triggers.listing import listed
 from insitu.triggers.queue import Entry, Quarantined, Queue, Work
 from insitu.triggers.rules import is_data, strangeness
 
-Verdict = Literal["done", "data", "changed", "failed", "busy", "stopped"]
+Verdict = Literal["done", "data", "changed", "failed", "busy", "stopped", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Outcome:
     """How an attempt at a work ended.
 
     Attributes:
-        verdict: `done`; `data` when the data is at fault; `changed` when a pinned blob was overwritten; `failed`;
-            `busy` when another run of the model was under way; `stopped` from outside.
+        verdict: `done`; `data` when the data is at fault; `changed` when a pinned blob was overwritten; `failed`,
+            which is tried again; `busy` when another run of the model was under way; `stopped` with its watcher;
+            `cancelled` by somebody, which is not tried again.
         told: What is known: `state`, `run_key`, `version`, `flow_run`, `error`.
     """
 
@@ -140,7 +141,7 @@ def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry
     if first.again:
         return book.manifest(first.again)
     mine = {entry.key for entry in chosen}
-    apart = {entry.key for entry in queue.entries} | {one.key for one in queue.quarantine}
+    apart = {entry.key for entry in queue.entries if not entry.is_rerun} | {one.key for one in queue.quarantine}
     excluded = _blobs(book, apart - mine) - _blobs(book, mine)
     stuck = {one.prefix for one in queue.quarantine if one.trouble == "incomplete"}
     found: dict[str, Blob] = {}
@@ -190,4 +191,5 @@ def _consequences(
     error = outcome.told.get("error") or {}
     reason = str(error.get("what") or outcome.told.get("state") or "failed")
     trouble: Literal["data", "failed"] = "data" if outcome.verdict == "data" else "failed"
-    return tuple(Quarantined(one.key, one.prefix, trouble, reason, now.isoformat()) for one in mine), ()
+    bad = tuple(entry for entry in mine if not entry.is_rerun)
+    return tuple(Quarantined(one.key, one.prefix, trouble, reason, now.isoformat()) for one in bad), ()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from test_training_jobs import Place, make_place, started_pids
-from twin_places import twin_jobs, twin_models
+from twin_places import attach_cluster, twin_jobs, twin_models
 
 from insitu.adapters.azure.jobs import AzureMlJobs
 from insitu.adapters.azure.models import AzureMlModels
@@ -101,7 +101,8 @@ def runs_of(models: AzureMlModels, model: str, run_key: str) -> list[dict[str, A
     [
         *((kind, "/models/[^/]+/versions/", "PUT") for kind in LOST),
         *((kind, "listSecrets", "POST") for kind in LOST),
-        ("drop", "LocalUpload.*/weights", "PUT"),  # Microsoft's library waits 15 s before it tries that again
+        # Microsoft's library waits 15 s before it tries that again.
+        pytest.param("drop", "LocalUpload.*/weights", "PUT", marks=pytest.mark.slow),
     ],
 )
 def test_a_lost_answer_while_registering_leaves_one_version(
@@ -149,7 +150,8 @@ def test_a_lost_answer_while_recording_leaves_one_run_with_each_metric_once(
         *((kind, r"/jobs/[^/]+\?", "PUT") for kind in LOST),
         *((kind, "/codes/.*/versions/", "PUT") for kind in LOST),
         ("drop", "startPendingUpload", "POST"),
-        ("drop", "manifest.json", "PUT"),  # Microsoft's library waits 15 s before it tries that again
+        # Microsoft's library waits 15 s before it tries that again.
+        pytest.param("drop", "manifest.json", "PUT", marks=pytest.mark.slow),
     ],
 )
 def test_a_lost_answer_while_submitting_leaves_one_job(
@@ -201,6 +203,23 @@ def test_a_flow_that_is_killed_while_it_submits_attaches_to_the_same_job(place: 
     assert jobs_of(place) == [key]
     started_pids(place.notes)
     assert place.starts() == 1
+
+
+# --- the way to a cluster ---
+
+
+def test_a_job_for_a_cluster_names_its_target_and_instance_type(estate: Estate, tmp_path: Path) -> None:
+    estate.set_condition("queue-stuck")
+    overrides = {"TRAINING__KIND": "kubernetes", "TRAINING__TARGET": "cluster", "TRAINING__INSTANCE_TYPE": "large"}
+    place = make_place(lambda root: twin_jobs(estate, root, **overrides), tmp_path)
+    attach_cluster(azure(place).workspace, estate)
+    key = key_of(place)
+    place.jobs.submit(key, place.spec("hang"))
+    job: Any = azure(place).workspace.ask(lambda client: client.jobs.get(key))
+    assert (job.compute, job.resources.instance_type) == ("cluster", "large")
+    assert all(check.ok for check in azure(place).checks())
+    place.jobs.cancel(key)
+    assert place.jobs.status(key) == JobStatus("canceled")
 
 
 # --- words, tokens and refusals ---

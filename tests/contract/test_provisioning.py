@@ -258,6 +258,7 @@ def test_no_secret_of_the_stores_is_in_the_definition_of_a_vm(load: Load, empty:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command_plans_and_provisions(load: Load, tmp_path: Path) -> None:
     load()
 

@@ -7,7 +7,7 @@ import shutil
 from itertools import count
 from pathlib import Path
 
-from azure.ai.ml.entities import Environment, VirtualMachineCompute, VirtualMachineSshSettings
+from azure.ai.ml.entities import Environment, KubernetesCompute, VirtualMachineCompute, VirtualMachineSshSettings
 from azure.storage.blob import BlobServiceClient
 
 from insitu.adapters.azure.blobs import AzureBlobs
@@ -62,13 +62,21 @@ def furnish(workspace: Workspace, estate: Estate) -> None:
         workspace.ask(lambda client: client.environments.create_or_update(environment))
 
 
-def twin_jobs(estate: Estate, root: Path) -> AzureMlJobs:
+def attach_cluster(workspace: Workspace, estate: Estate) -> None:
+    """Attach the Arc-enabled cluster, unless it is."""
+    names = estate.names
+    if workspace.find(lambda client: client.compute.get(names.cluster)) is None:
+        cluster = KubernetesCompute(name=names.cluster, resource_id=names.cluster_id, namespace="insitu")
+        workspace.ask(lambda client: client.compute.begin_create_or_update(cluster).result())
+
+
+def twin_jobs(estate: Estate, root: Path, **overrides: str) -> AzureMlJobs:
     """Return the jobs of a site whose other machine is the twin's VM; a second call with *root* is another process."""
     file = root / "settings.json"
     if file.exists():
         settings = SiteSettings.model_validate_json(file.read_text())
     else:
-        settings = twin_settings(estate, root)
+        settings = twin_settings(estate, root, **overrides)
         file.write_text(settings.model_dump_json())
     assert settings.azure
     furnish(open_workspace(settings.azure), estate)

@@ -36,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _start_the_long_story_early(request: pytest.FixtureRequest) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # its file has a process of its own; here every process would start it
     if any("crash_story" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("crash_story")
 

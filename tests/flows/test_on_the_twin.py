@@ -140,10 +140,11 @@ def test_a_run_whose_process_was_killed_attaches_to_the_job_that_goes_on(rehears
 
 
 @pytest.mark.docker
-def test_a_run_trains_in_a_container_and_is_recorded_in_the_workspace(rehearsal: NewRehearsal, tmp_path: Path) -> None:
+def test_a_run_trains_in_a_container_and_is_recorded_in_the_workspace(
+    rehearsal: NewRehearsal, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     project, estate = rehearsal("twin of containers", "docker")
-    (tmp_path / "docker").mkdir()
-    with docker_daemon(tmp_path / "docker") as docker:
+    with docker_daemon(tmp_path_factory.mktemp("docker")) as docker:  # a short path, for its sockets' sake
         host = {"INSITU_SITE__TRAINING__HOST": docker.address}
         record: Any = project.retrain("--site", "twin", "--json", **host).require(0).json
 

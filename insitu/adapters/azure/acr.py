@@ -23,7 +23,7 @@ from urllib3 import PoolManager
 
 from insitu.adapters.azure.identity import azure_identity
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, PublishFailed
-from insitu.images.client import SAFE, TIMEOUT, RegistryImages, base_url, open_pool, reason_of
+from insitu.images.client import LOOK_TIMEOUT, SAFE, RegistryImages, base_url, open_pool, reason_of
 from insitu.images.login import Challenge
 from insitu.ports import Check
 from insitu.settings import AzureSettings
@@ -106,7 +106,7 @@ class AcrLogin:
         url = f"{base_url(self.host)}/oauth2/{path}"
         try:
             answer = self._pool.request(
-                "POST", url, body=urlencode(fields).encode(), headers=_FORM, timeout=TIMEOUT, retries=SAFE
+                "POST", url, body=urlencode(fields).encode(), headers=_FORM, timeout=LOOK_TIMEOUT, retries=SAFE
             )
         except urllib3.exceptions.HTTPError as exc:
             raise self._silent(reason_of(exc)) from None

@@ -22,7 +22,7 @@ from insitu.adapters.azure.vm_network import network_parts
 from insitu.adapters.azure.workspace import Workspace, open_workspace
 from insitu.adapters.azure.workspace_parts import EnvironmentPart, TargetPart, find
 from insitu.adapters.vm_docker import VmDockerPart
-from insitu.images.client import TIMEOUT, base_url, open_pool
+from insitu.images.client import LOOK_TIMEOUT, base_url, open_pool
 from insitu.provisioning import Finding, Part
 from insitu.settings import AzureMlTraining, AzureSettings, SiteSettings, VmCompute
 
@@ -199,7 +199,9 @@ class RegistryPart:
 
     def _answers(self) -> bool:
         try:
-            answer = open_pool(self.host).request("GET", f"{base_url(self.host)}/v2/", timeout=TIMEOUT, retries=False)
+            answer = open_pool(self.host).request(
+                "GET", f"{base_url(self.host)}/v2/", timeout=LOOK_TIMEOUT, retries=False
+            )
         except urllib3.exceptions.HTTPError:
             return False
         return answer.status in (200, 401)

@@ -41,14 +41,19 @@ def twin() -> None:
     help="What the hub signs in with.",
 )  # fmt: skip
 @click.option("--name", "site", default="twin", show_default=True, help="Site whose settings are written.")
+@click.option(
+    "--install/--no-install", default=True, show_default=True, help="Install what is missing, as `make twin`."
+)
 @json_option
 @project_option
-def up(project: Path, detach: bool, backend: str, hub_identity: str, site: str, as_json: bool) -> None:
+def up(project: Path, detach: bool, backend: str, hub_identity: str, site: str, install: bool, as_json: bool) -> None:
     """Start the estate, write the site's settings and put the example data in place."""
     from insitu.twin import process
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = process.start(project, _folder(project), backend=backend, hub_identity=hub_identity, site=site)
+    run = process.start(
+        project, _folder(project), backend=backend, hub_identity=hub_identity, site=site, install=install
+    )
     try:
         _put_example_data(project, site)
         told = {"site": site, "settings": f"deployments/sites/{site}.toml", "proxy": f"http://127.0.0.1:{run.port}"}

@@ -42,7 +42,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {'rule':<9}{', '.join(f'{key} {value}' for key, value in told['rule'].items() if value is not None)}"
     for batch in told["batches"]:
         reason = f": {batch['reason']}" if batch["reason"] else ""
-        yield f"  {'batch':<9}{batch['batch'][:12]} {batch['state']}{reason}; found {batch['found']}, because {batch['why']}"
+        found = f"found {batch['found']}, because {batch['why']}"
+        yield f"  {'batch':<9}{batch['batch'][:12]} {batch['state']}{reason}; {found}"
         for work in batch["works"]:
             yield f"  {'work':<9}{_work(work)}"
     if told["looked"]:

@@ -42,7 +42,10 @@ def release(book: Book, start: str) -> Quarantined:
 
 
 def replay(book: Book, key: str) -> Entry:
-    """Let the batch's last run happen once more, on the same blobs; one in quarantine, or without a run, gets a new one."""
+    """Let the batch's last run happen once more, on the same blobs.
+
+    A batch in quarantine, or without a run, gets one on the blobs that lie there now.
+    """
     kept = book.batch(key)
     assert kept, "the caller has found it"
     fresh = _entry(key, kept["prefix"])

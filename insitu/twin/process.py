@@ -86,7 +86,7 @@ def require(folder: Path) -> Running:
     raise UsageError("no twin runs here", next_action="insitu twin up --detach")
 
 
-def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site: str) -> Running:
+def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site: str, install: bool = True) -> Running:
     """Start a twin in *folder*, unless the same one runs; return it when it is ready.
 
     Raises:
@@ -101,7 +101,7 @@ def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site:
             found=f"backend {found.backend}, hub identity {found.hub_identity}, site {found.site}",
             next_action="insitu twin down",
         )
-    require_parts()
+    require_parts(install)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "insitu.twin", str(project), str(folder), backend, hub_identity, site]
     with open(folder / _LOG, "wb") as log:

@@ -167,7 +167,7 @@ def _hub_lines(project: Path) -> list[dict[str, Any]]:
 
 def test_what_is_not_installed_is_named_before_anything_starts(tmp_path: Path) -> None:
     project = _new_project(tmp_path / "p")
-    found = _insitu(project, "up", PATH=str(tmp_path))
+    found = _insitu(project, "up", "--no-install", PATH=str(tmp_path))
 
     assert found.returncode == 2
     assert "no docker-registry" in found.stderr

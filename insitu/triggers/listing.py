@@ -80,7 +80,7 @@ def look(store: BlobStore, book: Book) -> Seen:
 def listed(store: BlobStore, unread: list[str], prefix: str = "") -> Iterator[Blob]:
     """Yield the blobs under *prefix*; those that break a listing are gone around, and *unread* says where.
 
-    A blob may come twice then.
+    A blob may come twice then, and names with a character that is not in ASCII where others branch off do not come.
     """
     try:
         yield from store.list(prefix)
@@ -90,9 +90,12 @@ def listed(store: BlobStore, unread: list[str], prefix: str = "") -> Iterator[Bl
             return
         if not prefix:
             _require_answer(store, exc)
+        before = len(unread)
         for char in _FIRST:
             if prefix or char not in "/.":  # no name begins so
                 yield from listed(store, unread, prefix + char)
+        if len(unread) == before:  # the name goes on with a character that was not tried
+            unread.append(prefix)
 
 
 def _require_answer(store: BlobStore, problem: Exception) -> None:

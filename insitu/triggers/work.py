@@ -79,7 +79,8 @@ def assign(book: Book, store: BlobStore, now: datetime) -> Queue:
     """Make the oldest batches of the queue the next work, unless there is one or none can begin; return the queue.
 
     Its run uses every blob that is in a batch now, except those of batches in quarantine, and of batches that wait
-    for a work of their own. While a blob is being overwritten nothing begins: the run would lack it.
+    for a work of their own. While a blob is being overwritten, or cannot be listed, nothing begins: the run would
+    lack it.
     """
     queue, etag = book.queues.read()
     chosen = _next(book, queue)
@@ -136,7 +137,7 @@ def _next(book: Book, queue: Queue) -> list[Entry]:
 
 
 def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry]) -> Batch | None:
-    """Return the blobs of the next run; None while one is being overwritten."""
+    """Return the blobs of the next run; None while one is being overwritten or cannot be listed."""
     first = chosen[0]
     if first.again:
         return book.manifest(first.again)
@@ -146,7 +147,8 @@ def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry
     stuck = {one.prefix for one in queue.quarantine if one.trouble == "incomplete"}
     found: dict[str, Blob] = {}
     under: dict[str, Versions] = {}
-    for blob in listed(store, []):
+    unread: list[str] = []
+    for blob in listed(store, unread):
         prefix = book.prefix(blob.name)
         if not is_data(blob.name, book.model.data.blobs, book.model.trigger) or strangeness(blob.name):
             continue
@@ -155,6 +157,8 @@ def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry
                 return None
         elif (blob.name, blob.etag) not in excluded and (first.upto is None or prefix <= first.upto):
             found[blob.name] = blob
+    if unread and any(name.startswith(tuple(unread)) for name, _ in book.ledger.all()):
+        return None
     return Batch.of(book.model.data.container, found.values())
 
 

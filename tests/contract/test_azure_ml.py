@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_training_jobs import Place, make_place, started_pids
+from job_places import Place, make_place, started_pids
 from twin_places import attach_cluster, twin_jobs, twin_models
 
 from insitu.adapters.azure.jobs import AzureMlJobs

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from azurite import Azurite
 from dockerd import Docker, docker_daemon
+from job_places import Place, make_place
 from loopback import wait_until
 from sshd import Vm, running_vm
-from test_training_jobs import ADAPTERS, Place, make_place
+from test_training_jobs import local
 
 from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.adapters.docker.container import container_name
@@ -98,7 +99,7 @@ class Here:
 
 @pytest.fixture
 def here(docker: Docker, image: str, tmp_path: Path) -> Callable[..., Here]:
-    place = make_place(ADAPTERS["local"], tmp_path)
+    place = make_place(local, tmp_path)
 
     def make(**training: Any) -> Here:
         settings = settings_of(tmp_path, docker, {"image": image, **training})
@@ -243,7 +244,7 @@ def test_the_checks_see_what_a_job_needs(here: Callable[..., Here]) -> None:
 def test_secrets_are_files_of_the_host_and_nothing_else_knows_them(
     docker: Docker, image: str, emulator: Azurite, new_container: Callable[[], str], tmp_path: Path
 ) -> None:
-    place = make_place(ADAPTERS["local"], tmp_path)
+    place = make_place(local, tmp_path)
     state, secret = new_container(), tmp_path / "state.secret"
     secret.write_text(emulator.key)
     os.chown(secret, 10001, 10001)

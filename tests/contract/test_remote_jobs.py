@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from job_places import Place, make_place, wait_for
 from process_launcher import ProcessLauncher, remote_jobs
-from test_training_jobs import Place, make_place, wait_for
 
 from insitu.adapters.remote import RemoteJobs
 from insitu.adapters.staging import stage_code

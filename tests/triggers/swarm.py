@@ -12,6 +12,8 @@ import random
 import signal
 import sys
 import time
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -87,24 +89,25 @@ class Swarm:
         self.living[pid] = "doomed" if doomed else "sound"
 
     def _watch(self, doomed: bool) -> NoReturn:
-        if doomed:
-            os.environ["INSITU_CRASH_AT"] = self.crash_at
+        """Be a watcher: this process never returns to the parent's work."""
+        try:
+            if doomed:
+                os.environ["INSITU_CRASH_AT"] = self.crash_at
+            self._go_round()
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _go_round(self) -> NoReturn:
         random.seed()
         owner = f"watcher-{os.getpid()}"
         place = self.place
         watcher = place.watcher(self.recorder, owner, None if self.claims else NoClaims(place.state, owner))
         while True:
-            try:
+            with suppress(BackendUnavailable, ClaimLost):
                 watcher.look()
                 while watcher.advance() or watcher.busy:
                     pass
-            except (BackendUnavailable, ClaimLost):
-                continue
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-                os._exit(1)
             time.sleep(random.uniform(0.01, 0.1))
 
     def _kill(self, pid: int, counted: str) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import yaml
 
+from insitu.twin.faults import Faults
+from insitu.twin.shelf import Shelf
 from insitu.twin.sshd import SshServer, sshd_program
-
-if TYPE_CHECKING:
-    from insitu.twin.estate import Estate
 
 _DOCKER = """\
 #!/bin/sh
@@ -38,10 +37,29 @@ esac
 _OFF = ("vm-deallocated", "vm-stopped")
 
 
+class Ground(Protocol):
+    """What a VM stands on: the part of an estate that it needs."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def faults(self) -> Faults: ...
+
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+    def shelf(self, name: str) -> Shelf: ...
+
+    def now(self) -> float: ...
+
+    def at_end(self, end: Callable[[], object]) -> None: ...
+
+
 class Machine:
     """The VM of an estate. Its power is what its hub last did to it, unless a condition says otherwise."""
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, estate: Ground) -> None:
         self._estate, self._lock = estate, RLock()
         self.folder = estate.folder / "vm"
         for name in ("bin", "home", "flags", "etc"):

@@ -1,4 +1,4 @@
-"""What it costs to turn new blobs into runs: twelve watchers, a container of 200,000 known blobs, and the time to a run.
+"""What it costs to turn new blobs into runs: twelve watchers, 200,000 known blobs, and the time to a run.
 
 The blobs of the large container exist in its listing only: pages of XML as a blob service sends them, so that what is
 measured is our side. The reference of a look is reading the same pages and doing nothing with them.
@@ -125,8 +125,9 @@ def swarm(root: Path, **wanted: Any) -> dict[str, Any]:
 
 
 def latency(root: Path, poll_s: float = 1.0, blobs: int = 20) -> list[float]:
-    """Return the seconds from a complete batch to the start of its run, by a service that polls, one after the other."""
-    code = f"import sys; sys.path[:0] = [{str(_TESTS)!r}]; from bench.triggers import serve; serve({str(root)!r}, {poll_s})"
+    """Return the seconds from a complete batch to the start of its run, by a service that polls, one by one."""
+    path = f"import sys; sys.path[:0] = [{str(_TESTS)!r}]; "
+    code = f"{path}from bench.triggers import serve; serve({str(root)!r}, {poll_s})"
     (root / "data").mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as service:
         assert service.stdout

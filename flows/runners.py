@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from insitu.errors import InsituError, UsageError
+from insitu.errors import BackendUnavailable, InsituError, UsageError
 from insitu.files import replace_file
 from insitu.runs import open_run
 from insitu.triggers.work import Job, Outcome, Running, Verdict
@@ -116,26 +116,32 @@ class DeploymentRunner:
     folder: Path
 
     def start(self, job: Job) -> Running:
-        """Start the flow run, or find it; raise `UsageError` when the server has no such deployment."""
-        from prefect.client.orchestration import get_client
+        """Start the flow run, or find it; raise `UsageError`, `BackendUnavailable` when the server does not do it."""
+        from httpx import HTTPError
         from prefect.exceptions import ObjectNotFound
 
         file = _manifest(self.folder, job)
+        try:
+            return _FlowRun(self, job, file, self._ask_for_run(job, file))
+        except ObjectNotFound:
+            raise UsageError(
+                f"the Prefect server has no deployment retrain/{job.model}",
+                next_action="deploy it (prefect.yaml, `prefect deploy --all`), or let the watcher run it: --here",
+            ) from None
+        except HTTPError as exc:
+            raise BackendUnavailable("the Prefect server does not take a run", found=type(exc).__name__) from None
+
+    def _ask_for_run(self, job: Job, file: Path) -> UUID:
+        from prefect.client.orchestration import get_client
+
         with get_client(sync_client=True) as client:
-            try:
-                deployment = client.read_deployment_by_name(f"retrain/{job.model}")
-            except ObjectNotFound:
-                raise UsageError(
-                    f"the Prefect server has no deployment retrain/{job.model}",
-                    next_action="deploy it (prefect.yaml, `prefect deploy --all`), or let the watcher run it: --here",
-                ) from None
             run = client.create_flow_run_from_deployment(
-                deployment.id,
+                client.read_deployment_by_name(f"retrain/{job.model}").id,
                 parameters={"model": job.model, "site": self.site, "batch": str(file)},
                 idempotency_key=f"insitu-{job.key}-{job.attempt}",
                 tags=["insitu", job.model],
             )
-        return _FlowRun(self, job, file, run.id)
+        return run.id
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One run in a process that has imported everything before it is asked: `python -m flows.warm`.
+"""One run in a process that has done before it is asked what can be done: `python -m flows.warm PROJECT`.
 
 It reads one line of JSON from standard input, `{"project", "model", "site", "batch", "outcome"}`, runs the flow on the
 batch manifest, writes the outcome to that file, and ends.
@@ -24,11 +24,15 @@ def main(project: Path) -> None:
     """Serve one run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     prepare(project)
+    from prefect.client.orchestration import get_client
+
     from flows.retrain import retrain
 
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.INFO)
+    with get_client(sync_client=True) as client:  # a temporary server takes its time to start
+        client.api_healthcheck()
     line = sys.stdin.readline()
     if not line:  # nobody needs us any more
         return

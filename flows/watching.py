@@ -39,7 +39,7 @@ def watching(
         models: Names of models; all when it is empty.
         say: Is told what happens.
         here: Runs happen in processes of this machine, also beside a Prefect server.
-        warm: Such a process waits, with everything imported, for the next run: some 500 MB.
+        warm: Such a process waits, with everything imported, for the next run.
 
     Raises:
         SettingsError: Of the site or of a model.

@@ -159,7 +159,7 @@ def history(project: Path, model: str, site: str, as_json: bool) -> None:
     else:
         from insitu.console import print_history
 
-        print_history(model, records)
+        print_history(model, site, records)
 
 
 @main.command()

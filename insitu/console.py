@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from insitu.lineage import drift_summary
+from insitu.options import DEFAULT_SITE
 from insitu.ports import Check
 
 console = Console(highlight=False, soft_wrap=True)
@@ -101,10 +102,10 @@ def _mega(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:,.1f} MB"
 
 
-def print_history(model: str, records: Sequence[Mapping[str, Any]]) -> None:
+def print_history(model: str, site: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Print one line per run, newest last."""
     if not records:
-        console.print(f"{model} has no runs yet; next: {program()} retrain {model}")
+        console.print(f"{model} has no runs yet; next: {program()} retrain {model}{_site_words(site)}")
         return
     table = Table(box=None, header_style="dim")
     for heading in ("finished", "run", "state", "verdict", "version", "metrics", "batch", "image"):
@@ -157,16 +158,21 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     model, insitu = record["model"], program()
+    site = _site_words(record["site"])
     if record["publication"]:
         return [
-            (f"{insitu} score {model}", "asks the published image"),
-            (f"{insitu} show {model} latest", "what it was made of"),
-            (f"{insitu} demo add-month", "lets the next month arrive; then retrain again"),
+            (f"{insitu} score {model}{site}", "asks the published image"),
+            (f"{insitu} show {model} latest{site}", "what it was made of"),
+            (f"{insitu} demo add-month{site}", "lets the next month arrive; then retrain again"),
         ][: 3 if model == "flights" else 2]
     return [
-        (f"{insitu} history {model}", "earlier runs"),
+        (f"{insitu} history {model}{site}", "earlier runs"),
         (f"models/{model}/model.toml", "holds the limits of the gate"),
     ]
+
+
+def _site_words(site: str) -> str:
+    return "" if site == DEFAULT_SITE else f" --site {site}"
 
 
 def _history_row(record: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
+from insitu.network import count_authorities
 from insitu.ports import BlobStore, Check, Diagnosable, Need
 from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
 from insitu.settings import ModelSettings, SiteSettings, load_model, load_site
@@ -31,9 +31,11 @@ def diagnose(project: Path, site: str, environ: Mapping[str, str]) -> list[Check
     """
     settings = load_site(project, site, environ)
     models, checks = _models(project, environ)
-    place = open_site(project, settings)
-    checks.insert(0, Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"))
-    return [*checks, *_certificates(settings), *side_by_side(_probes(place, models), LIMIT_S)]
+    checks = [Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"), *checks]
+    authorities = _authorities(settings)
+    if not all(check.ok for check in authorities):  # nobody can be asked without them
+        return [*checks, *authorities]
+    return [*checks, *authorities, *side_by_side(_probes(open_site(project, settings), models), LIMIT_S)]
 
 
 def service_probes(site: Site, model: str) -> dict[str, Probe]:
@@ -96,19 +98,15 @@ def _need(models: Iterable[ModelSettings], containers: tuple[str, ...]) -> Need:
     return Need(cores, memory_mb * 1_000_000, disk_mb * 1_000_000, containers)
 
 
-def _certificates(settings: SiteSettings) -> list[Check]:
+def _authorities(settings: SiteSettings) -> list[Check]:
     bundle = settings.network.ca_bundle
     if bundle is None:
         return []
     wanted = "a PEM file of certificates"
     try:
-        count = len(ssl.create_default_context(cafile=str(bundle)).get_ca_certs())
-    except OSError as exc:  # also of the ssl module
-        return [
-            Check(
-                "ca bundle", False, f"{bundle}: {exc.strerror or type(exc).__name__}", wanted, "mend network.ca_bundle"
-            )
-        ]
+        count = count_authorities(bundle)
+    except InsituError as error:
+        return [Check("ca bundle", False, error.found or error.what, wanted, error.next_action or "")]
     return [Check("ca bundle", count > 0, f"{count} authorities", wanted, "mend network.ca_bundle")]
 
 

@@ -77,7 +77,11 @@ def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_project
 
 
-site_option = click.option("--site", default="local", show_default=True, help="Name of a file in deployments/sites/.")
+DEFAULT_SITE = "local"
+
+site_option = click.option(
+    "--site", default=DEFAULT_SITE, show_default=True, help="Name of a file in deployments/sites/."
+)
 
 batch_option = click.option(
     "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."

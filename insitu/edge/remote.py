@@ -28,6 +28,8 @@ from insitu import parcels, telemetry
 from insitu.errors import BackendUnavailable, BlobNotFound, InsituError, TrainingFailed
 from insitu.files import file_digests, file_names
 from insitu.jobstate import MANIFEST, Beat, JobState
+from insitu.network import use_network
+from insitu.settings import NetworkSettings
 from insitu.wiring import open_blobs
 
 T = TypeVar("T")
@@ -85,6 +87,7 @@ class Pulse:
 def main(job_id: str, summary: Path | None) -> int:
     """Do the job; return the exit code."""
     telemetry.switch_off()
+    use_network(NetworkSettings())  # as this machine's variables say, whichever of them it has
     signal.signal(signal.SIGTERM, _stop)
     say = _silenced()
     try:

@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
+from urllib3.util import parse_url
 
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError
 from insitu.images.blobs import check, copy_verified
@@ -228,7 +229,7 @@ class RegistryImages:
 
     def _signed(self, method: str, url: str, scope: str, options: Mapping[str, Any]) -> BaseHTTPResponse:
         """Send the request with a token; when that has run out, once more with another."""
-        if self.login is None or not url.startswith(f"{base_url(self.host)}/"):  # no token for anybody else
+        if self.login is None or _origin(url) != _origin(base_url(self.host)):  # no token for anybody else
             return self._pool.request(method, url, **options)
         headers = dict(options.get("headers", {}))
         headers["Authorization"] = self.login.authorization(scope)
@@ -273,6 +274,12 @@ def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
 def base_url(host: str) -> str:
     """Return the address of a registry: without TLS on this machine alone."""
     return f"{'http' if _is_loopback(host) else 'https'}://{host}"
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    """Return scheme, host and port: one address may name the port of its scheme, another leave it out."""
+    parts = parse_url(url)
+    return parts.scheme, parts.host, parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")
 
 
 def open_pool(host: str) -> PoolManager:

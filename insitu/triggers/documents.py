@@ -6,12 +6,17 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from insitu.errors import BackendUnavailable, BlobChanged, BlobExists, BlobNotFound, StateDamaged
 from insitu.ports import BlobStore
 
+FOUND_AGAIN = (
+    "put back the copy of your backup, or remove the folder triggers/MODEL of the state: "
+    "then every blob is found again, and a run that was done answers that there is nothing new"
+)
 _TRIES = 60
 _PAUSE_S = (0.005, 0.5)
 
@@ -30,7 +35,7 @@ def read(state: BlobStore, name: str) -> tuple[Any, str] | None:
             raise StateDamaged(
                 f"{name} in the site's state is damaged",
                 found="not JSON",
-                next_action="put back the copy of your backup: what is known of earlier blobs stands there",
+                next_action=FOUND_AGAIN,
             ) from exc
 
 
@@ -70,10 +75,10 @@ def server_now(state: BlobStore, name: str, owner: str) -> datetime:
     """Return the time of the state's own clock (UTC), by writing *name*: who looked last, and so when."""
     data = json.dumps({"owner": owner}).encode()
     try:
-        return state.create(name, data).last_modified
-    except BlobExists:
-        there = state.stat(name)
-    try:
-        return state.replace(name, data, etag=there.etag).last_modified
-    except BlobChanged:  # just now, by another
-        return state.stat(name).last_modified
+        return state.replace(name, data, etag=state.stat(name).etag).last_modified
+    except BlobNotFound:
+        with suppress(BlobExists):
+            return state.create(name, data).last_modified
+    except BlobChanged:
+        pass
+    return state.stat(name).last_modified  # another has written it just now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from insitu.batch import Blob
@@ -52,8 +52,8 @@ class Seen:
                 del self.controls[prefix]
 
 
-def look(store: BlobStore, book: Book) -> Seen:
-    """Return what *store* holds that no batch does.
+def look(store: BlobStore, book: Book, broken: Sequence[str] = ()) -> Seen:
+    """Return what *store* holds that no batch does; *broken* is what the last look could not read.
 
     Raises:
         StoreRefused: The container is gone or may not be used.
@@ -61,7 +61,7 @@ def look(store: BlobStore, book: Book) -> Seen:
     """
     seen, model = Seen(), book.model
     last = control_name(model.trigger)
-    for blob in listed(store, seen.unread):
+    for blob in listed(store, seen.unread, broken):
         prefix = book.prefix(blob.name)
         if last and blob.name == prefix + last:
             if not book.ledger.knows(prefix, blob.name, version_of(blob, is_control=True)):
@@ -77,25 +77,29 @@ def look(store: BlobStore, book: Book) -> Seen:
     return seen
 
 
-def listed(store: BlobStore, unread: list[str], prefix: str = "") -> Iterator[Blob]:
+def listed(store: BlobStore, unread: list[str], broken: Sequence[str] = (), prefix: str = "") -> Iterator[Blob]:
     """Yield the blobs under *prefix*; those that break a listing are gone around, and *unread* says where.
 
-    A blob may come twice then, and names with a character that is not in ASCII where others branch off do not come.
+    What was *broken* the last time is gone around at once, since a service takes its time to fail. A blob may come
+    twice then, and names with a character that is not in ASCII where others branch off do not come.
     """
-    try:
-        yield from store.list(prefix)
-    except _BROKEN as exc:
-        if len(prefix) >= _DEEPEST:
-            unread.append(prefix)
+    tried = not any(part.startswith(prefix) and part != prefix for part in broken)
+    if tried:
+        try:
+            yield from store.list(prefix)
             return
-        if not prefix:
-            _require_answer(store, exc)
-        before = len(unread)
-        for char in _FIRST:
-            if prefix or char not in "/.":  # no name begins so
-                yield from listed(store, unread, prefix + char)
-        if len(unread) == before:  # the name goes on with a character that was not tried
-            unread.append(prefix)
+        except _BROKEN as exc:
+            if not prefix:
+                _require_answer(store, exc)
+            if len(prefix) >= _DEEPEST or prefix in broken:
+                unread.append(prefix)
+                return
+    before = len(unread)
+    for char in _FIRST:
+        if prefix or char not in "/.":  # no name begins so
+            yield from listed(store, unread, broken, prefix + char)
+    if tried and len(unread) == before:  # the name goes on with a character that was not tried
+        unread.append(prefix)
 
 
 def _require_answer(store: BlobStore, problem: Exception) -> None:

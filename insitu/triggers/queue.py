@@ -76,11 +76,16 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Queue:
-    """Everything of one model, oldest first; a value, which `Queues` reads and writes."""
+    """Everything of one model, oldest first; a value, which `Queues` reads and writes.
+
+    Attributes:
+        writes: How often it was written: a folder tells versions apart by their content, and this one never returns.
+    """
 
     entries: tuple[Entry, ...] = ()
     work: Work | None = None
     quarantine: tuple[Quarantined, ...] = ()
+    writes: int = 0
 
     def with_entries(self, added: tuple[Entry, ...]) -> Queue:
         """Return the queue with batches at its end; one that is there already is not added."""
@@ -129,9 +134,10 @@ class Queues:
             raise StateDamaged(
                 f"{self.name} in the site's state is damaged",
                 found="not what a watcher writes",
-                next_action="put back the copy of your backup",
+                next_action=documents.FOUND_AGAIN,
             ) from exc
 
 
 def _dump(queue: Queue) -> Any:
-    return _ADAPTER.dump_python(queue, mode="json", exclude_defaults=True) or {"entries": []}
+    """Return the queue's next version as JSON values."""
+    return _ADAPTER.dump_python(replace(queue, writes=queue.writes + 1), mode="json", exclude_defaults=True)

@@ -44,19 +44,19 @@ class Scan:
 
 @dataclass(frozen=True)
 class Scanner:
-    """Looks at the data of one model."""
+    """Looks at the data of one model; *broken* is what the last look could not read."""
 
     book: Book
     store: BlobStore
     owner: str
+    broken: tuple[str, ...] = ()
 
     def scan(self) -> Scan:
         """Look once; raise `StoreRefused`, `BackendUnavailable`."""
         now = self.book.now(self.owner)
-        fold(self.book)
         self.book.ledger.refresh()
         before = self.book.waiting()
-        seen = look(self.store, self.book)
+        seen = look(self.store, self.book, self.broken)
         for attempt in range(_TRIES):
             queue, etag = self.book.queues.read()
             if any(not entry.folded for entry in queue.entries):
@@ -75,8 +75,10 @@ class Scanner:
             documents.pause(attempt)
         else:
             raise BackendUnavailable(f"{self.book.queues.name} in the site's state is written by others all the time")
-        fold(self.book)
-        self.book.keep_waiting(plan.waiting)
+        if plan.entries:
+            fold(self.book)
+        if plan.waiting != before:
+            self.book.keep_waiting(plan.waiting)
         return Scan(plan.entries, plan.quarantined, plan.waiting, tuple(seen.unread), now)
 
 
@@ -100,11 +102,8 @@ class _Plan:
             group = self._group(prefix, blobs, seen.controls.get(prefix), before)
             found = _as_it_is(group) if prefix in released else judge(group, model.trigger, self.store)
             if isinstance(found, Ready):
-                self.ready.append(
-                    (batch_key(self.book.model.name, self.book.model.trigger, prefix, found.blobs), found)
-                )
-            if strangers := self._left(group, found, before):
-                stuck.extend(strangers)
+                self.ready.append((batch_key(model.name, model.trigger, prefix, found.blobs), found))
+            stuck.extend(self._left(group, found, before))
         known = {one.key for one in queue.quarantine}
         self.quarantined = tuple(one for one in stuck if one.key not in known)
 

@@ -131,10 +131,10 @@ def _answers(book: Book, queue: Queue, told: dict[str, Any]) -> Iterator[str]:
     if control_name(book.model.trigger) == name.rpartition("/")[2]:
         where = told["prefix"] or "the container"
         yield f"it is the {book.model.trigger.rule} of {where}: it completes batches and is in none"
-    if problem := strangeness(name):
-        yield f"it is set aside, because its name {problem}: rename it"
     if now is None:
         yield "there is no such blob" + (" any more" if told["batches"] else "")
+    if problem := strangeness(name):
+        yield f"it is set aside, because its name {problem}: rename it"
     if not is_data(name, book.model.data.blobs, book.model.trigger):
         yield f"it does not fit {book.model.data.blobs} (data.blobs in model.toml)"
     if told["looked"] is None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from insitu.crashpoints import crashpoint
+from insitu.errors import InsituError, StateDamaged
 from insitu.ports import BlobStore
 from insitu.triggers.book import Book
 from insitu.triggers.claims import Claim, ClaimLost, Claims, State
@@ -53,10 +54,12 @@ class Watcher:
     tell: Tell
     owner: str
     _held: _Held | None = field(default=None, init=False)
+    _broken: tuple[str, ...] = field(default=(), init=False)
 
     def look(self) -> Scan:
         """Find what is new; raise `StoreRefused`, `BackendUnavailable`."""
-        scan = Scanner(self.book, self.store, self.owner).scan()
+        scan = Scanner(self.book, self.store, self.owner, self._broken).scan()
+        self._broken = scan.unread
         for entry in scan.sealed:
             self.tell(READY, {"batch": entry.key, "prefix": entry.prefix})
         self._tell_quarantined(scan.quarantined)
@@ -68,7 +71,7 @@ class Watcher:
             return self._go_on(self._held)
         queue = self.book.queues.read()[0]
         if queue.work is None and queue.entries:
-            queue = assign(self.book, self.store, self._now())
+            queue = assign(self.book, self.store, self._now(), self._broken)
         if queue.work is None:
             return False
         return self._begin(queue.work)
@@ -93,17 +96,26 @@ class Watcher:
             return self._settle(work, there)
         crashpoint("watch:claimed")
         batch = self.book.manifest(work.key)
-        assert batch is not None, "the blobs of a work are kept before it enters the queue"
+        if batch is None:
+            raise StateDamaged(f"{self.book.folder}work/{work.key}.json is not in the site's state any more")
         job = Job(self.book.model.name, work.key, claim.failures + 1, claim.epoch, work.batches, batch)
         if not batch.blobs:
             running: Running = _Nothing()
         else:
-            running = self.runner.start(job)
+            running = self._start(job, claim)
         self._held = _Held(work, claim, running, time.monotonic())
         said = {"work": work.key, "batches": len(work.batches), "blobs": len(batch.blobs)}
         self.tell(STARTED, {**said, "attempt": job.attempt, "epoch": claim.epoch})
         crashpoint("watch:started")
         return True
+
+    def _start(self, job: Job, claim: Claim) -> Running:
+        """Start the run; when it cannot even be started, it is tried again later, and no attempt is counted."""
+        try:
+            return self.runner.start(job)
+        except InsituError as error:
+            self.claims.write(replace(claim, state="failed", outcome={"verdict": "busy", "error": error.to_json()}))
+            raise
 
     def _go_on(self, held: _Held) -> bool:
         outcome = held.running.outcome()

@@ -75,19 +75,19 @@ class Runner(Protocol):
         ...
 
 
-def assign(book: Book, store: BlobStore, now: datetime) -> Queue:
+def assign(book: Book, store: BlobStore, now: datetime, broken: Sequence[str] = ()) -> Queue:
     """Make the oldest batches of the queue the next work, unless there is one or none can begin; return the queue.
 
     Its run uses every blob that is in a batch now, except those of batches in quarantine, and of batches that wait
     for a work of their own. While a blob is being overwritten, or cannot be listed, nothing begins: the run would
-    lack it.
+    lack it. *broken* is what the last look could not list.
     """
     queue, etag = book.queues.read()
     chosen = _next(book, queue)
     if queue.work or not chosen:
         return queue
     book.ledger.refresh()
-    batch = _manifest(book, store, queue, chosen)
+    batch = _manifest(book, store, queue, chosen, broken)
     if batch is None:
         return queue
     work = Work(_work_key(batch, chosen), tuple(entry.key for entry in chosen), now.isoformat())
@@ -118,7 +118,7 @@ def settle(book: Book, work: Work, outcome: Outcome, now: datetime) -> tuple[Qua
         quarantined, again = _consequences(mine, outcome, now)
         there = {one.key for one in quarantined}
         kept = tuple(one for one in queue.quarantine if one.key not in there)
-        return Queue(again + others, None, kept + quarantined)
+        return replace(queue, entries=again + others, work=None, quarantine=kept + quarantined)
 
     book.queues.change(edit)
     crashpoint("watch:settled")
@@ -136,7 +136,9 @@ def _next(book: Book, queue: Queue) -> list[Entry]:
     return [entry for entry in ready if not entry.alone]
 
 
-def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry]) -> Batch | None:
+def _manifest(
+    book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry], broken: Sequence[str]
+) -> Batch | None:
     """Return the blobs of the next run; None while one is being overwritten or cannot be listed."""
     first = chosen[0]
     if first.again:
@@ -148,7 +150,7 @@ def _manifest(book: Book, store: BlobStore, queue: Queue, chosen: Sequence[Entry
     found: dict[str, Blob] = {}
     under: dict[str, Versions] = {}
     unread: list[str] = []
-    for blob in listed(store, unread):
+    for blob in listed(store, unread, broken):
         prefix = book.prefix(blob.name)
         if not is_data(blob.name, book.model.data.blobs, book.model.trigger) or strangeness(blob.name):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ _NOTE = "twin.json"
 _LOG = "twin.log"
 SECRET = "control.secret"  # noqa: S105 - the name of its file
 HEADER = "x-insitu-twin"
+_WRITTEN = "written by `insitu twin up`"
+"""What the first line of the settings says that a twin may write over."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site:
     """Start a twin in *folder*, unless the same one runs; return it when it is ready.
 
     Raises:
-        UsageError: Another one runs, or a program that it needs is not installed.
+        UsageError: Another one runs, *site* is somebody else's, or a program that it needs is not installed.
         BackendUnavailable: It does not start.
     """
     if found := find(folder):
@@ -101,6 +104,7 @@ def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site:
             found=f"backend {found.backend}, hub identity {found.hub_identity}, site {found.site}",
             next_action="insitu twin down",
         )
+    _require_own_site(project, site)
     require_parts(install)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "insitu.twin", str(project), str(folder), backend, hub_identity, site]
@@ -115,6 +119,19 @@ def start(project: Path, folder: Path, *, backend: str, hub_identity: str, site:
             raise BackendUnavailable("the twin does not start", next_action=f"see its log: {folder / _LOG}")
         time.sleep(0.1)
     return found
+
+
+def _require_own_site(project: Path, site: str) -> None:
+    """See that what is written over is settings of a twin, and never those of a real site."""
+    if not re.fullmatch(r"[\w-]+", site):
+        raise UsageError(f"{site} is no name of a site", wanted="letters, digits, - and _")
+    file = project / "deployments" / "sites" / f"{site}.toml"
+    if file.exists() and _WRITTEN not in file.read_text().partition("\n")[0]:
+        raise UsageError(
+            f"{file.relative_to(project)} is there, and no twin wrote it",
+            wanted="settings of a twin, or none",
+            next_action="choose another --name",
+        )
 
 
 def stop(folder: Path) -> bool:

@@ -11,16 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from job_places import Place, make_place, started_pids
-from twin_places import attach_cluster, twin_jobs, twin_models
+from twin_places import attach_cluster, state_of, twin_jobs, twin_models, twin_settings
 
 from insitu.adapters.azure.jobs import AzureMlJobs
 from insitu.adapters.azure.models import AzureMlModels
+from insitu.adapters.azure.tracking import Experiments
+from insitu.adapters.azure.workspace import Workspace
+from insitu.adapters.remote import STATE_VARIABLE
+from insitu.adapters.staging import on_the_machine, state_spec
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, TrainingFailed
+from insitu.jobstate import JobState
 from insitu.ports import JobStatus
+from insitu.settings import AzureMlTraining
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
 
@@ -256,6 +263,39 @@ def test_a_job_that_the_service_completed_without_a_word_of_its_own_is_no_succes
     status = place.jobs.status(key)
     assert status.state == "failed"
     assert isinstance(status.error, TrainingFailed)
+
+
+class WithoutExperiments(Workspace):
+    """A workspace that names no address of MLflow."""
+
+    def ask(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(mlflow_tracking_uri=None)
+
+
+def test_a_workspace_without_experiments_shows_the_jobs_that_it_runs_and_records_no_others(place: Place) -> None:
+    workspace = WithoutExperiments(azure(place).workspace.settings)
+    Experiments(workspace, jobs_are_runs=True).record("flights", "key-1", "job-1", TAGS)
+    with pytest.raises(RegistryFailed, match="no experiments") as caught:
+        Experiments(workspace, jobs_are_runs=False).record("flights", "key-1", "job-1", TAGS)
+    assert caught.value.next_action
+
+
+def test_a_workspace_that_is_not_there_comes_with_a_next_action(estate: Estate, tmp_path: Path) -> None:
+    settings = twin_settings(estate, tmp_path, AZURE__WORKSPACE="another").azure
+    assert settings
+    (check,) = Workspace(settings).checks(None)
+    assert not check.ok
+    assert "insitu provision" in check.next_action
+
+
+def test_an_edge_job_trusts_what_either_variable_names(estate: Estate, tmp_path: Path) -> None:
+    settings = twin_settings(estate, tmp_path)
+    assert isinstance(settings.training, AzureMlTraining)
+    spec = on_the_machine(state_spec(settings.state), settings.training.secrets.state, None)
+    environ = {"PATH": os.environ["PATH"], "HTTPS_PROXY": estate.proxy, "SSL_CERT_FILE": str(estate.authority.bundle)}
+    job = [sys.executable, "-m", "insitu.edge.remote", "job-1"]
+    subprocess.run(job, env={**environ, STATE_VARIABLE: json.dumps(spec)}, check=False, timeout=60)
+    assert JobState(state_of(settings), "job-1").last_beat() is not None
 
 
 def test_a_token_that_was_revoked_is_asked_for_anew(estate: Estate, models: AzureMlModels, model: str) -> None:

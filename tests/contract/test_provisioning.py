@@ -150,6 +150,15 @@ def test_a_target_that_is_another_machine_is_not_touched(load: Load, tmp_path: P
         planned(load(COMPUTE__VM="second", TRAINING__TARGET="shared"), tmp_path)
 
 
+def test_a_target_that_was_attached_by_its_address_is_taken_as_it_is(load: Load, empty: Estate, tmp_path: Path) -> None:
+    settings = load()
+    provisioned(settings, tmp_path)
+    with empty.shelf("azure-ml-computes").changing() as computes:
+        for compute in computes.values():
+            compute["properties"]["resourceId"] = None
+    assert [one.name for one in planned(settings, tmp_path) if one.to_do] == []
+
+
 def test_who_may_not_create_is_told_which_right_is_missing(load: Load, empty: Estate) -> None:
     settings = load()
     assert settings.azure

@@ -35,6 +35,7 @@ class AcrFront(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.fail: dict[str, list[int]] = {}
         self.uses: int | None = None
+        self.shown = self.host
 
     def forget(self, *, refresh: bool = False) -> None:
         """Let every access token have run out, and every refresh token, too."""
@@ -120,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                self.send_header(name, value)
+                self.send_header(name, value.replace(self.server.host, self.server.shown))
         length = answer.headers.get("Content-Length") if self.command == "HEAD" else None
         self.send_header("Content-Length", length or str(len(content)))
         self.end_headers()

@@ -117,6 +117,15 @@ def test_a_token_is_renewed_before_it_runs_out(front: AcrFront, images: AcrImage
     assert front.asked.count("HEAD /v2/" + images.repository + "/blobs/sha256:" + "0" * 64) == 2
 
 
+def test_an_upload_goes_on_at_the_same_address_spelled_otherwise(front: AcrFront, tmp_path: Path) -> None:
+    front.host = front.host.replace("127.0.0.1", "localhost")
+    front.shown = front.host.upper()
+    images = images_of(front, tmp_path)
+    layout, digest = layout_with(tmp_path, "one", 3 * _CHUNK_BYTES)
+    publish_image(digest, layout, images, ["7"])
+    assert images.resolve(digest) is not None
+
+
 def test_a_registry_that_is_in_trouble_for_a_moment_is_asked_again(front: AcrFront, images: AcrImages) -> None:
     front.fail = {"/oauth2/exchange": [503], "/oauth2/token": [429, 503], "/v2/": [429, 503]}
     assert not images.has_blob(f"sha256:{'0' * 64}")

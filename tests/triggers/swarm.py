@@ -55,6 +55,7 @@ class Swarm:
             time.sleep(random.uniform(0, 0.04))
             if self.kills > self.ends["killed"] and self.living:
                 self._kill(random.choice(list(self.living)), "killed")
+        self._reap()
         for pid in list(self.living):
             self._kill(pid, "")
         return self._told() | {"seconds": round(time.monotonic() - started, 1)}
@@ -81,8 +82,9 @@ class Swarm:
         return len(self.place.book.queues.read()[0].quarantine)
 
     def _fork(self) -> None:
-        # Only some have the crash point, so that the others can finish what those leave.
-        doomed = bool(self.crash_at) and self.ends["crashed"] + list(self.living.values()).count("doomed") < 3
+        # The first ones have the crash point; those that take their places finish what they leave.
+        started = self.ends["crashed"] + list(self.living.values()).count("doomed")
+        doomed = bool(self.crash_at) and started < self.watchers
         pid = os.fork()
         if pid == 0:
             self._watch(doomed)

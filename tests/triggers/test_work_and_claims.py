@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from trigger_helpers import Place, Script, go
 
+from insitu.errors import StateDamaged, UsageError
 from insitu.triggers.claims import Claim, ClaimLost, StateClaims
 from insitu.triggers.orders import backfill, release, replay
+from insitu.triggers.queue import Entry
+from insitu.triggers.service import PROBLEM, Hints, Round, look_once
 from insitu.triggers.watcher import Watcher
 from insitu.triggers.work import Job, Outcome, Running
 
@@ -150,6 +153,57 @@ def test_a_blob_that_is_overwritten_during_its_run_gets_another_run(tmp_path: Pa
     assert [job.batch.blobs[0].etag for job in script.jobs][1] == place.data.stat("day=1/a.parquet").etag
     assert len(script.jobs) == 2
     assert place.book.queues.read()[0].entries == ()
+
+
+def test_a_run_that_cannot_even_be_started_is_a_problem_and_no_attempt(tmp_path: Path) -> None:
+    class Refusing(Script):
+        def start(self, job: Job) -> Running:
+            self.jobs.append(job)
+            if len(self.jobs) < 5:
+                raise UsageError("there is no such deployment")
+            return super().start(job)
+
+    place, script = Place.in_folder(tmp_path, attempts=2), Refusing()
+    complete(place, 1)
+    watcher = place.watcher(script)
+    for _ in range(4):
+        watcher.look()
+        with pytest.raises(UsageError):
+            watcher.advance()
+    go(watcher)
+    assert {job.attempt for job in script.jobs} == {1}
+    queue = place.book.queues.read()[0]
+    assert (queue.entries, queue.work, queue.quarantine) == ((), None, ())
+
+
+def test_one_model_in_trouble_keeps_no_other_from_its_runs(tmp_path: Path) -> None:
+    gone, well = Place.in_folder(tmp_path / "gone"), Place.in_folder(tmp_path / "well")
+    complete(well, 1)
+    (tmp_path / "gone/state/triggers/rides").mkdir(parents=True)
+    (tmp_path / "gone/state/triggers/rides/queue.json").write_text("{")
+    script = Script()
+    said: list[str] = []
+    rounds = [
+        Round(place.watcher(script), lambda _, event, __: said.append(event), Hints(place.state, "rides"))
+        for place in (gone, well)
+    ]
+    with pytest.raises(StateDamaged, match=r"queue\.json"):
+        look_once(rounds)
+    assert len(script.jobs) == 1
+    assert PROBLEM in said
+
+
+def test_a_queue_that_is_as_it_was_is_another_version(tmp_path: Path) -> None:
+    """In a folder equal bytes are one version: a writer that slept through a whole batch must notice."""
+    queues = Place.in_folder(tmp_path).book.queues
+    entry = Entry("k", "day=1/", "2026-01-01T00:00:00+00:00")
+    queues.change(lambda queue: queue.with_entries((entry,)))
+    queues.change(lambda queue: replace(queue, entries=()))
+    before, etag = queues.read()
+    queues.change(lambda queue: queue.with_entries((entry,)))
+    queues.change(lambda queue: replace(queue, entries=()))
+    assert queues.read()[0].entries == before.entries
+    assert not queues.write(before.with_entries((entry,)), etag)
 
 
 # --- claims ---

@@ -182,3 +182,17 @@ def test_without_a_twin_every_command_says_how_to_start_one(tmp_path: Path) -> N
         found = _insitu(project, *words)
         assert (found.returncode, "insitu twin up --detach" in found.stderr) == (2, True)
     assert _insitu(project, "status").returncode == 1
+
+
+@pytest.mark.parametrize(("name", "found"), [("plant", "no twin wrote it"), ("../plant", "no name of a site")])
+def test_settings_of_a_real_site_are_never_written_over(tmp_path: Path, name: str, found: str) -> None:
+    project = _new_project(tmp_path)
+    settings = project / "deployments/sites/plant.toml"
+    settings.write_text("# a site of ours\n")
+
+    refused = _insitu(project, "up", "--detach", "--name", name)
+
+    assert (refused.returncode, found in refused.stderr) == (2, True)
+    assert settings.read_text() == "# a site of ours\n"
+    assert [file.name for file in project.rglob("*.toml")] == ["plant.toml"]
+    assert not (project / "var").exists()

@@ -146,11 +146,16 @@ def _of_silence(what: str, exc: BaseException) -> InsituError:
             next_action="name the PEM file of every authority in ca_bundle of the site's [network], "
             "or have the certificate renewed",
         )
-    return BackendUnavailable(
-        f"{what} does not answer",
-        found=_reason(exc),
-        next_action="see whether it runs, and whether [network] of the site and the addresses are right",
-    )
+    found = _reason(exc)
+    next_action = "see whether it runs, and whether [network] of the site and the addresses are right"
+    return BackendUnavailable(f"{what} does not answer", found=found, next_action=after_silence(found, next_action))
+
+
+def after_silence(found: str, next_action: str) -> str:
+    """Return *next_action*, unless the classes of the exception say that it is the proxy that does not answer."""
+    if "ProxyError" not in found:
+        return next_action
+    return "see whether the proxy runs that [network] of the site or HTTPS_PROXY names, and lets this host through"
 
 
 def _reason(exc: BaseException) -> str:

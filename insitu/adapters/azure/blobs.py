@@ -26,6 +26,8 @@ _EXISTS = ("BlobAlreadyExists",)
 _BEYOND = ("InvalidRange",)
 _MARK = "x-ms-meta-insituwrite"
 _DROPS = 5
+_PIECE_BYTES = 32 << 20  # what comes in one piece is not copied again
+_CAREFUL_BYTES = 1 << 20  # of a piece, all is lost that came before a connection broke
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class AzureBlobs:
                 return b"".join(chunks)
             etag = etag or answer.headers["ETag"]
             try:
-                chunks.extend(answer.chunks())
+                chunks.extend(answer.chunks(_CAREFUL_BYTES if reason else _PIECE_BYTES))
                 return b"".join(chunks)[:length]
             except Dropped as exc:
                 reason = str(exc)

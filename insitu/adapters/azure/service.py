@@ -17,16 +17,17 @@ from typing import Any
 from urllib.parse import quote
 
 from azure.core.exceptions import AzureError
-from azure.core.rest import HttpRequest, HttpResponse
+from azure.core.rest import HttpRequest
 from azure.storage.blob import ContainerClient, LinearRetry
 
+from insitu.adapters.azure.answers import after_silence
 from insitu.adapters.azure.credentials import credential_of
+from insitu.adapters.azure.transport import Response, Transport
 from insitu.errors import BackendUnavailable, InsituError, SettingsError, StoreRefused
 from insitu.settings import AzureBlobStore
 
-_CONNECT_S, _READ_S = 10, 60
 _RETRIES = 3  # the SDK makes no more than three of a kind
-_BLOCK_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20
 _SKEW_S = 300
 _CODES = {404: "BlobNotFound", 412: "ConditionNotMet", 416: "InvalidRange"}
 """What is meant where a status comes without a code."""
@@ -40,12 +41,12 @@ class Answer:
 
     code: str
     headers: Mapping[str, str]
-    response: HttpResponse
+    response: Response
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, size_bytes: int = _PIECE_BYTES) -> Iterator[bytes]:
         """Yield the body as it comes; raise `Dropped`, also when it ends too early."""
         try:
-            yield from self.response.iter_raw()
+            yield from self.response.chunks(size_bytes)
         except AzureError as exc:
             raise Dropped(_reason(exc)) from None
 
@@ -110,13 +111,14 @@ class Container(ContainerClient):
                 found=reason,
                 next_action="name the PEM file of its authority in ca_bundle of the site's [data] and [state]",
             )
+        next_action = "see whether the service runs, and whether account_url of the site is right; then start again"
         return BackendUnavailable(
             f"the blob service {self.primary_hostname} does not answer",
             found=f"{reason}, also after {_RETRIES} retries",
-            next_action="see whether the service runs, and whether account_url of the site is right; then start again",
+            next_action=after_silence(reason, next_action),
         )
 
-    def _refusal(self, response: HttpResponse, code: str, body: str, listing: bool) -> InsituError:
+    def _refusal(self, response: Response, code: str, body: str, listing: bool) -> InsituError:
         status, found = response.status_code, f"{response.status_code} {code}".strip()
         where = f"container {self.container_name} of {self.primary_hostname}"
         if status in (408, 429) or status >= 500:
@@ -152,10 +154,7 @@ def connect(settings: AzureBlobStore, container: str) -> Container:
             credential=credential_of(settings),
             api_version=settings.api_version,
             retry_policy=Retry(retry_total=_RETRIES),
-            connection_timeout=_CONNECT_S,
-            read_timeout=_READ_S,
-            connection_verify=str(settings.ca_bundle or "") or True,
-            connection_data_block_size=_BLOCK_BYTES,
+            transport=Transport(settings.account_url, str(settings.ca_bundle or "")),
         )
     except ValueError:
         raise SettingsError(
@@ -164,7 +163,7 @@ def connect(settings: AzureBlobStore, container: str) -> Container:
         ) from None
 
 
-def _code(response: HttpResponse, body: bytes) -> tuple[str, str]:
+def _code(response: Response, body: bytes) -> tuple[str, str]:
     """Return the error's code, and the text of the body for looking things up."""
     text = body.decode(errors="replace")
     found = _ERROR_CODE.search(text)
@@ -172,7 +171,7 @@ def _code(response: HttpResponse, body: bytes) -> tuple[str, str]:
     return "".join(re.findall(r"\w+", code)), text
 
 
-def _unwelcome(where: str, found: str, response: HttpResponse) -> StoreRefused:
+def _unwelcome(where: str, found: str, response: Response) -> StoreRefused:
     skew_s = _skew_s(response.headers.get("Date"))
     if abs(skew_s) > _SKEW_S:
         return StoreRefused(

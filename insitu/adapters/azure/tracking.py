@@ -43,6 +43,8 @@ class Experiments:
             raise BackendUnavailable(what, found=type(exc).__name__) from None
 
     def _record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
+        if self.jobs_are_runs and not self._address:
+            return  # the job itself, which bears the run key, is all that such a workspace shows of a run
         run = (self._get(job_id) if self.jobs_are_runs else None) or self._own(model, run_key)
         held = {metric["key"] for metric in run.get("data", {}).get("metrics", [])}
         metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
@@ -116,6 +118,11 @@ class Experiments:
     def _ask(self, method: str, path: str, values: Mapping[str, Any]) -> Any:
         """Return the JSON answer, None when there is no such thing; a stale token is asked for anew, once."""
         what = f"the experiments of {self.workspace.name}"
+        if not self._address:
+            raise RegistryFailed(
+                f"{self.workspace.name} has no experiments: it names no address of MLflow",
+                next_action="see whether the workspace is whole; its page in the portal shows an MLflow tracking URI",
+            )
         with translated(what, RegistryFailed):
             try:
                 return self._send(what, method, path, values)
@@ -144,9 +151,9 @@ class Experiments:
 
     @cached_property
     def _address(self) -> str:
-        """Where the workspace speaks MLflow; it says so itself, for plugins that know its scheme."""
+        """Where the workspace speaks MLflow; it says so itself, for plugins that know its scheme. Empty: nowhere."""
         found = self.workspace.ask(lambda client: client.workspaces.get(self.workspace.settings.workspace))
-        return str(found.mlflow_tracking_uri).replace("azureml://", "https://", 1).rstrip("?/")
+        return str(found.mlflow_tracking_uri or "").replace("azureml://", "https://", 1).rstrip("?/")
 
     @cached_property
     def _client(self) -> PipelineClient[Any, Any]:

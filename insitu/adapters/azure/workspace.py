@@ -123,7 +123,8 @@ class Workspace:
         try:
             found = self.ask(lambda client: client.workspaces.get(self.settings.workspace))
         except InsituError as error:
-            return [_failed("workspace", error, f"{self.name} answers")]
+            next_action = "mend [azure] of the site, or make it: `insitu provision`"
+            return [_failed("workspace", error, f"{self.name} answers", next_action)]
         checks = [Check("workspace", True, f"{found.name} in {found.location}", f"{self.name} answers")]
         return checks + ([self._target_check(training), self._environment_check(training)] if training else [])
 
@@ -220,9 +221,9 @@ def _open_workspace(_process: int, settings: AzureSettings) -> Workspace:
     return Workspace(settings)
 
 
-def _failed(name: str, error: InsituError, wanted: str) -> Check:
+def _failed(name: str, error: InsituError, wanted: str, next_action: str = "") -> Check:
     found = ": ".join(filter(None, [error.what, error.found]))
-    return Check(name, False, found, wanted, error.next_action or "")
+    return Check(name, False, found, wanted, error.next_action or next_action)
 
 
 def _is_of_the_place(exc: HttpResponseError) -> bool:

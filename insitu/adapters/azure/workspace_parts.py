@@ -70,10 +70,11 @@ class TargetPart:
         found: Any = find(self.workspace, lambda client: client.compute.get(self.training.target))
         if found is None:
             return Finding("not attached", told)
-        if str(found.resource_id).lower() != wanted.lower():
+        known = str(found.resource_id or wanted)  # a machine that was attached by its address has no resource id
+        if known.lower() != wanted.lower():
             raise NotReady(
                 f"{self.name} of {self.place} is another machine than the site's",
-                found=str(found.resource_id),
+                found=known,
                 wanted=wanted,
                 next_action="detach it there, or name another target in [training]",
             )

@@ -17,7 +17,7 @@ from typing import Any
 
 from data_checks.child import JOB, OUTCOME, OUTPUT, Job, as_job, as_report
 from data_checks.cluster import Cluster
-from data_checks.engine import validate
+from data_checks.engine import prepare, validate
 from data_checks.report import Progress, Report
 from data_checks.suite import load_suite
 from insitu import telemetry
@@ -41,6 +41,7 @@ def main(folder: Path, parent_pid: int) -> int:
     report: Report | None = None
     error: InsituError | None = None
     try:
+        prepare()
         report = run(as_job.validate_json((folder / JOB).read_bytes()), folder, told)
     except InsituError as exc:
         error = exc

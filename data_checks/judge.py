@@ -33,8 +33,11 @@ from data_checks.suite import Suite
 from insitu.errors import SettingsError
 
 Result = ExpectationValidationResult
-DRIFT = "expect_column_drift_"
-"""How the type of an expectation about drift begins; the suite does not hold them, model.toml does."""
+DRIFT, AT_MOST = "expect_column_drift_", "_to_be_at_most"
+"""How the type of an expectation about drift begins and ends; the suite does not hold them, model.toml does."""
+
+ERROR = "exception_class"
+"""Under which key a result says why it could not be judged, in one word that may leave the site."""
 
 MetricId = tuple[str, Any, Any]
 _BUILT_IN_ERROR = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception))\b", re.MULTILINE)
@@ -97,7 +100,7 @@ class Judge:
         except MemoryError:  # says nothing about the data
             raise
         except Exception as exc:  # noqa: BLE001  # whatever GX raises, the expectation was not met
-            return failed(expectation, type(exc).__name__)
+            return failed(expectation, type(exc).__name__, str(exc))
 
     def own_verdict(self, expectation: Expectation) -> Result:
         """Return GX's judgement over metrics that GX itself computes from the rows."""
@@ -106,9 +109,9 @@ class Judge:
         except MemoryError:
             raise
         except Exception as exc:  # noqa: BLE001  # as above
-            return failed(expectation, type(exc).__name__)
+            return failed(expectation, type(exc).__name__, str(exc))
         if aborted:
-            return failed(expectation, _raised(aborted.values()))
+            return failed(expectation, *_raised(aborted.values()))
         return self.verdict(expectation, metrics)
 
     def _wanted(self, expectation: Expectation) -> Sequence[MetricConfiguration]:
@@ -125,14 +128,20 @@ class Judge:
         return calculator.resolve_validation_graph(graph=graph, runtime_configuration=_runtime(expectation))
 
 
-def failed(expectation: Expectation, error: str) -> Result:
-    """Return the result of an expectation that could not be judged because of *error*."""
+def failed(expectation: Expectation, error: str, message: str = "") -> Result:
+    """Return the result of an expectation that could not be judged.
+
+    Args:
+        error: A class of exceptions, or a fixed phrase.
+        message: What it says; it may quote values, so it stays on site.
+    """
     return ExpectationValidationResult(
         success=False,
         expectation_config=expectation.configuration,
         exception_info={
             "raised_exception": True,
-            "exception_message": error,
+            ERROR: error,
+            "exception_message": f"{error}: {message}" if message else error,
             "exception_traceback": None,
         },
     )
@@ -143,7 +152,7 @@ def drift_result(column: str, figure: str, value: float, limit: float) -> Result
     kwargs = {"column": column, "max_value": limit}
     return ExpectationValidationResult(
         success=value <= limit,
-        expectation_config=ExpectationConfiguration(type=f"{DRIFT}{figure}_to_be_at_most", kwargs=kwargs),
+        expectation_config=ExpectationConfiguration(type=f"{DRIFT}{figure}{AT_MOST}", kwargs=kwargs),
         result={"observed_value": value},
     )
 
@@ -176,15 +185,16 @@ def _runtime(expectation: Expectation) -> dict[str, Any]:
     return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": shown}}
 
 
-def _raised(aborted: Iterable[Mapping[str, Any]]) -> str:
-    """Return the class of the first exception that GX caught; its text may quote values."""
-    for info in aborted:
-        for name in _BUILT_IN_ERROR.findall(info["exception_info"]["exception_traceback"] or ""):
+def _raised(aborted: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return the class of the first exception that GX caught, and its text, which may quote values."""
+    caught = [info["exception_info"] for info in aborted]
+    for info in caught:
+        for name in _BUILT_IN_ERROR.findall(info["exception_traceback"] or ""):
             if name.endswith("MemoryError"):  # numpy has one of its own
                 raise MemoryError
             if hasattr(builtins, name):
-                return str(name)
-    return "MetricResolutionError"
+                return str(name), str(info["exception_message"] or "")
+    return "MetricResolutionError", next((str(info["exception_message"] or "") for info in caught), "")
 
 
 def _suggestion(unknown: str) -> str:

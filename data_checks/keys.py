@@ -37,6 +37,7 @@ Run = tuple[Numbers, ...]
 """Sorted keys: 64-bit numbers, or two that are one 128-bit hash."""
 
 _SLICE_KEYS = 1 << 19
+_MARK_BITS = 24
 _KEPT = " kept"
 _ODD = 0x9E3779B97F4A7C15
 
@@ -99,7 +100,7 @@ def whole(extents: Columns, runs: Callable[[], Sequence[Run]]) -> Columns:
     if parts.height == 1:
         return extents
     is_apart = all(len(group) == 1 for group in _groups(parts))
-    counts = _added(parts) if is_apart else _counted_together(runs())  # runs come in any order: all or none
+    counts = _added(parts) if is_apart else counted_together(runs())  # runs come in any order: all or none
     ends = {"low": pl.Expr.min, "high": pl.Expr.max}
     joined = parts.select(ends.get(name.rstrip("0123456789"), pl.Expr.sum)(pl.col(name)) for name in parts.columns)
     exact = {"repeated": counts.repeated, "distinct": counts.distinct}
@@ -107,16 +108,16 @@ def whole(extents: Columns, runs: Callable[[], Sequence[Run]]) -> Columns:
     return (settled.to_struct(),)
 
 
-def counted(extents: Columns, runs_of: Callable[[Sequence[int]], Sequence[Run]]) -> KeyCounts:
+def counted(extents: Columns, together: Callable[[Sequence[int]], KeyCounts]) -> KeyCounts:
     """Return the counts of the parts whose *extents* these are.
 
     Args:
-        runs_of: From the numbers of parts that overlap to their keys; called only for those.
+        together: From the numbers of parts that overlap to the counts of their keys; called only for those.
     """
     parts = pl.concat(extents).struct.unnest()
     groups = _groups(parts)
     alone = parts.filter(pl.int_range(pl.len()).is_in([group[0] for group in groups if len(group) == 1]))
-    return sum((_counted_together(runs_of(group)) for group in groups if len(group) > 1), start=_added(alone))
+    return sum((together(group) for group in groups if len(group) > 1), start=_added(alone))
 
 
 def _is_by_value(columns: Sequence[tuple[str, pl.DataType]], present: bool) -> bool:
@@ -182,7 +183,28 @@ def _touching(parts: pl.DataFrame, at: int) -> list[list[int]]:
     return groups
 
 
-def _counted_together(runs: Sequence[Run]) -> KeyCounts:
+class Newcomers:
+    """Keys that are compared with those of others, of which there are many more."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._keys = np.sort(np.concatenate([run[0][:] for run in runs]))
+        self._marks = np.zeros(1 << _MARK_BITS, bool)
+        self._marks[_places(self._keys)] = True
+
+    def meet(self, run: Run) -> bool:
+        """Tell whether one of the keys may be in *run*: by the first of the two numbers that are a 128-bit hash."""
+        keys = run[0][:]
+        near = keys[self._marks[_places(keys)]]  # hardly any, unless they are the same
+        at = np.searchsorted(self._keys, near)
+        return bool((self._keys[np.minimum(at, len(self._keys) - 1)] == near).any())
+
+
+def _places(keys: np.ndarray) -> np.ndarray:
+    """Return a mark's number for each key, as good as random."""
+    return ((keys.view(np.uint64) * np.uint64(_ODD)) >> np.uint64(64 - _MARK_BITS)).view(np.int64)
+
+
+def counted_together(runs: Sequence[Run]) -> KeyCounts:
     """Return the counts of all *runs* together; some slices of them are in memory at a time."""
     ends = _ends(runs)
 

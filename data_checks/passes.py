@@ -18,13 +18,15 @@ from data_checks.keys import KeyCounts, Run
 from data_checks.measures import ROWS, Columns, Measure, Partial, merged
 from data_checks.scan import Scanner, Work, by_blob, spilled_to
 from data_checks.spill import Place, Spill
-from data_checks.statistics import Known, Statistics, identity
+from data_checks.statistics import Joint, Known, Statistics, identity
 from data_checks.watch import Watch
 from insitu.batch import Batch, Blob
 from insitu.tables.table import IN_FLIGHT, Shape, Table, table_of
 
 _MOST_KEPT_KEYS = 1 << 24
 """In larger batches keys that overlap are read again by the next run: kept, they would be as large as the columns."""
+
+_FEW_NEW = 4  # of as many known blobs one may be new, for its keys to be compared with theirs one blob after the other
 
 
 class Passes:
@@ -52,6 +54,11 @@ class Passes:
         self._shapes = {shape.blob.name: shape for _, shape in found}
         self.table: Table = table_of(batch, [shape for _, shape in found])
         self.bytes_read = self.table.opening_bytes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know about the columns, and about what was kept of them."""
+        return (*self.table.notes, *(self._statistics.notes if self._statistics else ()))
 
     def measured(self, measures: Collection[Measure], *, kept: bool = True) -> Partial:
         """Return *measures* of the whole batch; those of no rows are empty.
@@ -130,16 +137,44 @@ class Passes:
 
     def _counted(self, measure: Measure, extents: Columns, *, kept: bool) -> KeyCounts:
         filled = [blob for blob in self._batch.blobs if self._known[blob.name].rows]
-        few = sum(self._known[blob.name].rows or 0 for blob in filled) <= _MOST_KEPT_KEYS
 
-        def runs_of(numbers: Sequence[int]) -> list[Run]:
-            return self._runs(measure, [filled[n] for n in numbers], kept=kept and few)
+        def together(numbers: Sequence[int]) -> KeyCounts:
+            return self._together(measure, [filled[n] for n in numbers], kept=kept)
 
-        counts = keys.counted(extents, runs_of)
+        counts = keys.counted(extents, together)
         if counts.repeated and measure.exact:
             again: KeyCounts = self.measured([measure.exact], kept=kept)[measure.exact.key]
             return again
         return counts
+
+    def _together(self, measure: Measure, blobs: Sequence[Blob], *, kept: bool) -> KeyCounts:
+        """Return the counts of the keys of *blobs*, which overlap, and keep them for the next batch."""
+        statistics, schema = self._statistics, self.table.schema
+        earlier = statistics.load_joint(measure, schema, blobs) if statistics else None
+        counts = self._grown(measure, blobs, earlier, kept=kept) if earlier else None
+        if counts is None:
+            counts = keys.counted_together(self._runs(measure, blobs, kept=kept))
+        if kept and statistics:
+            statistics.save_joint(measure, schema, blobs, counts, earlier)
+        return counts
+
+    def _grown(self, measure: Measure, blobs: Sequence[Blob], earlier: Joint, *, kept: bool) -> KeyCounts | None:
+        """Return the counts of the keys of *blobs* from those of some of them; None where all must be compared."""
+        old, new = earlier.parted(blobs)
+        if len(old) < len(earlier.versions) or (new and (earlier.counts.repeated or _FEW_NEW * len(new) > len(old))):
+            return None
+        if not new:
+            return earlier.counts
+        runs = self._runs(measure, new, kept=kept)
+        counts, newcomers = keys.counted_together(runs), keys.Newcomers(runs)
+
+        def are_apart(blob: Blob) -> bool:
+            run = self._statistics.load_run(blob, measure, self.table.schema) if self._statistics else None
+            return run is not None and not newcomers.meet(run)
+
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            alone = not counts.repeated and all(pool.map(are_apart, old))
+        return counts + earlier.counts if alone else None
 
     def _runs(self, measure: Measure, blobs: Sequence[Blob], *, kept: bool) -> list[Run]:
         """Return the keys of *blobs*: from this pass, from an earlier one, or by reading their columns again."""
@@ -149,8 +184,9 @@ class Passes:
         again = self._unheld(places)
         self._open(again)
         list(self._scanned([Work(part, (measure,)) for blob in again for part in self._shapes[blob.name].parts]))
+        few = sum(known.rows or 0 for known in self._known.values()) <= _MOST_KEPT_KEYS
         for blob, place in places.items():
-            if kept and self._statistics and blob not in loaded:
+            if kept and few and self._statistics and blob not in loaded:
                 self._statistics.save_run(blob, measure, self.table.schema, self._spill.runs(place))
         return [run for place in places.values() for run in self._spill.runs(place)]
 

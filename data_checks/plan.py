@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -57,6 +57,12 @@ class Plan:
         wanted = {m.key: m for step in self.steps for m in step.measures} | {ROWS.key: ROWS}
         return tuple(wanted[key] for key in sorted(wanted))
 
+    def lacking(self, names: Sequence[str]) -> Iterator[str]:
+        """Yield which expectations are bound to fail, as data with the columns *names* lack one of theirs."""
+        for step in self.steps:
+            if missing := [name for name in columns_of(step.expectation) if name not in names]:
+                yield f"{step.name} will fail: there is no column {', '.join(missing)}"
+
     @property
     def columns(self) -> frozenset[str]:
         """The columns that the expectations are about."""
@@ -84,7 +90,7 @@ def settled(step: Step, judge: Judge, whole: Partial) -> tuple[Result, float] | 
         return failed(step.expectation, MISSING), 0.0
     answers = _answers(step, whole)
     if isinstance(answers, Exception):  # an argument that GX let pass, such as an unhashable value
-        return failed(step.expectation, type(answers).__name__), 0.0
+        return failed(step.expectation, type(answers).__name__, str(answers)), 0.0
     low, high, middle = ({**(step.known or {}), **_at(answers, end)} for end in ("low", "high", "middle"))
     result = judge.verdict(step.expectation, middle)
     if not (within := _within(answers)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_checks.judge import DRIFT, Result
+from data_checks.judge import AT_MOST, DRIFT, ERROR, Result
 from data_checks.plan import MISSING
 from data_checks.report import Outcome
 
@@ -41,15 +41,24 @@ def outcome(result: Result) -> Outcome:
 def _reason(result: Result, kind: str) -> str:
     info = result.exception_info or {}
     if info.get("raised_exception"):
-        error = info.get("exception_message")
+        error = info.get(ERROR, "an error")
         return "column is missing" if error == MISSING else f"could not be judged: {error}"
     if kind.startswith(DRIFT):
-        return "drifted from the champion's training data"
+        return _drift(result, kind.removeprefix(DRIFT).removesuffix(AT_MOST))
     if kind in _REASONS:
         return _REASONS[kind]
     if "unexpected_count" in (result.result or {}):
         return "unexpected values"
     return "observed value outside the bounds"
+
+
+def _drift(result: Result, figure: str) -> str:
+    """Return figure and limit: they say how far a column moved, and nothing of its values."""
+    assert result.expectation_config is not None
+    value, limit = (result.result or {})["observed_value"], result.expectation_config.kwargs["max_value"]
+    return (
+        f"drifted from the champion's training data: {figure} {value:.4g}, at most {limit:g} by [drift] in model.toml"
+    )
 
 
 def _count(value: object) -> int | None:

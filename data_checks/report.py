@@ -69,7 +69,7 @@ class Outlook:
         columns: How many columns of the others are read.
         bytes_to_read: Of those columns.
         second_pass: Expectations that Great Expectations' own engine will judge, in a pass of its own each.
-        notes: What should be known about how the blobs fit together.
+        notes: What should be known about how the blobs fit together, and which expectations are bound to fail.
     """
 
     suite: str

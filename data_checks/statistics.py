@@ -2,17 +2,17 @@
 
 One entry per blob version, under `statistics/ENGINE/CONTAINER/`: its columns, its rows, and each
 measure of the suites that looked at it so far. Entries hold minima, frequent values and hashes of keys,
-so they stay on site. They can be removed at any time; a damaged one is measured again.
+so they stay on site. They can be removed at any time. A damaged one is measured again, and where none can
+be written, no more are tried: a note tells of both.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,19 +22,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from isal import isal_zlib
 
-from data_checks.keys import Run
+from data_checks.keys import KeyCounts, Run
 from data_checks.measures import Measure, Partial, holdable
 from insitu import tables
 from insitu.batch import Blob
-from insitu.errors import BlobExists, BlobNotFound, InsituError
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError
 from insitu.ports import BlobStore
 from insitu.settings import ReadingSettings
 
 _SCHEMA, _ROWS = " schema", " rows"
-_CHECKSUM_BYTES = 32
+_CHECKSUM_BYTES = 8  # numbers after it stay aligned
 _HEAD_BYTES = 8
 _WRITERS = 4
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,24 @@ class Known:
     def lacks(self, measures: Collection[Measure], types: pa.Schema) -> tuple[Measure, ...]:
         """Return those of *measures* that are not known."""
         return tuple(m for m in measures if identity(m, types) not in self.values)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What a comparison of the keys of several blobs found; *versions* says which, as `version_of` names them."""
+
+    versions: frozenset[str]
+    counts: KeyCounts
+
+    def parted(self, blobs: Sequence[Blob]) -> tuple[list[Blob], list[Blob]]:
+        """Return those of *blobs* that were compared, and the others."""
+        old = [blob for blob in blobs if version_of(blob) in self.versions]
+        return old, [blob for blob in blobs if version_of(blob) not in self.versions]
+
+
+def version_of(blob: Blob) -> str:
+    """Return what names this version of *blob*."""
+    return sha256(json.dumps([blob.name, blob.etag]).encode()).hexdigest()[:32]
 
 
 def identity(measure: Measure, types: pa.Schema) -> str:
@@ -91,6 +111,8 @@ class Statistics:
     container: str
     reading: ReadingSettings
     _writers: tuple[Writer, ...] = field(default_factory=lambda: tuple(Writer() for _ in range(_WRITERS)), repr=False)
+    _damaged: set[str] = field(default_factory=set, repr=False)
+    _refusals: list[InsituError] = field(default_factory=list, repr=False)
 
     def __enter__(self) -> Statistics:
         return self
@@ -102,9 +124,19 @@ class Statistics:
         if failures and error is None:
             raise failures[0]
 
+    @property
+    def notes(self) -> Iterator[str]:
+        """What people should know about the entries; complete once this was left as a context."""
+        if self._damaged:
+            others = len(self._damaged) - _NAMED
+            named = ", ".join(sorted(self._damaged)[:_NAMED]) + (f" and {others} more" if others > 0 else "")
+            yield f"what was kept of some blobs is damaged, so they are measured again: {named}"
+        if self._refusals:
+            yield f"what was measured is not kept, so the next run reads it again: {self._refusals[0].what}"
+
     def load(self, blob: Blob) -> Known | None:
         """Return what is known of this version of *blob*; None where that is nothing, or is damaged."""
-        data = self._read(self._name(blob))
+        data = self._read(blob.name, self._name(blob))
         if data is None:
             return None
         row = pl.read_ipc(io.BytesIO(data))
@@ -114,7 +146,7 @@ class Statistics:
 
     def save(self, blob: Blob, known: Known) -> None:
         """Keep what is *known* of *blob*. That it could not be written costs time later, and nothing else."""
-        self._writer(blob).submit(self._save, blob, known)
+        self._submit(blob.name, self._save, blob, known)
 
     def _save(self, blob: Blob, known: Known) -> None:
         row = {
@@ -128,22 +160,43 @@ class Statistics:
 
     def load_run(self, blob: Blob, measure: Measure, types: pa.Schema) -> Run | None:
         """Return the sorted keys of *blob*; None where they were not kept."""
-        data = self._read(self._name(blob, identity(measure, types)))
+        data = self._read(blob.name, self._name(blob, identity(measure, types)))
         return None if data is None else _run(data)
+
+    def load_joint(self, measure: Measure, types: pa.Schema, blobs: Sequence[Blob]) -> Joint | None:
+        """Return what the last comparison of keys found that had the first of *blobs*; None where there was none."""
+        data = self._read(_first(blobs).name, self._joint_name(measure, types, blobs))
+        if data is None:
+            return None
+        found = json.loads(bytes(data))
+        return Joint(frozenset(found["versions"]), KeyCounts(found["repeated"], found["distinct"]))
+
+    def save_joint(
+        self, measure: Measure, types: pa.Schema, blobs: Sequence[Blob], counts: KeyCounts, earlier: Joint | None
+    ) -> None:
+        """Keep the *counts* of the keys of *blobs* together, unless *earlier* says the same."""
+        joint = Joint(frozenset(map(version_of, blobs)), counts)
+        if joint != earlier:
+            content = json.dumps({"versions": sorted(joint.versions), **asdict(counts)}).encode()
+            self._submit("", self._write, self._joint_name(measure, types, blobs), content)
 
     def save_run(self, blob: Blob, measure: Measure, types: pa.Schema, runs: Sequence[Run]) -> None:
         """Keep the sorted keys of *blob*, which were compared with those of others and will be again."""
-        self._writer(blob).submit(self._save_run, blob, identity(measure, types), runs)
+        self._submit(blob.name, self._save_run, blob, identity(measure, types), runs)
 
     def _save_run(self, blob: Blob, of: str, runs: Sequence[Run]) -> None:
         columns = [np.concatenate([part[:] for part in parts]) for parts in zip(*runs, strict=True)]
         if len(runs) > 1:
             columns = list(pl.DataFrame(dict(zip("ab", columns, strict=False))).sort("a").to_numpy().T)
         head = columns[0].dtype.kind.encode() + bytes([len(columns)]) + bytes(6)  # numbers stay aligned
-        self._write(self._name(blob, of), head + b"".join(column.tobytes() for column in columns))
+        self._write(self._name(blob, of), head, *(np.ascontiguousarray(column).data for column in columns))
 
-    def _writer(self, blob: Blob) -> Writer:
-        return self._writers[hash(blob.name) % _WRITERS]
+    def _submit(self, of: str, do: Callable[..., None], *args: Any) -> None:
+        def unless_refused() -> None:
+            if not self._refusals:  # each would be tried for seconds
+                do(*args)
+
+        self._writers[hash(of) % _WRITERS].submit(unless_refused)
 
     @cached_property
     def _folder(self) -> str:
@@ -153,28 +206,48 @@ class Statistics:
         version = json.dumps([blob.name, blob.etag, self.reading.model_dump(mode="json")])
         return f"{self._folder}/{sha256(version.encode()).hexdigest()}{of and f'.{of}'}.arrow"
 
-    def _read(self, name: str) -> memoryview | None:
+    def _joint_name(self, measure: Measure, types: pa.Schema, blobs: Sequence[Blob]) -> str:
+        first = version_of(_first(blobs))  # a batch may have many such groups, and they grow
+        read = json.dumps([identity(measure, types), first, self.reading.model_dump(mode="json")])
+        return f"{self._folder}/joint/{sha256(read.encode()).hexdigest()}"
+
+    def _read(self, of: str, name: str) -> memoryview | None:
         try:
             data = self.state.read(name)
         except BlobNotFound:
             return None
         checksum, content = data[:_CHECKSUM_BYTES], memoryview(data)[_CHECKSUM_BYTES:]
-        return content if _checksum(name, content) == checksum else None
+        if _checksum(name, content) == checksum:
+            return content
+        self._damaged.add(of)
+        return None
 
-    def _write(self, name: str, content: bytes) -> None:
-        data = _checksum(name, content) + content
-        with suppress(InsituError):
-            try:
-                self.state.create(name, data)
-            except BlobExists:
-                self.state.replace(name, data, etag=self.state.stat(name).etag)
+    def _write(self, name: str, *content: bytes | memoryview) -> None:
+        data = b"".join((_checksum(name, *content), *content))  # the one copy: keys are many
+        try:
+            self._put(name, data)
+        except BlobChanged:
+            pass  # another run is at the same blob
+        except InsituError as exc:
+            self._refusals.append(exc)
+
+    def _put(self, name: str, data: bytes) -> None:
+        try:
+            self.state.create(name, data)
+        except BlobExists:
+            self.state.replace(name, data, etag=self.state.stat(name).etag)
 
 
-def _checksum(name: str, content: bytes | memoryview) -> bytes:
+def _first(blobs: Sequence[Blob]) -> Blob:
+    return min(blobs, key=lambda blob: blob.name)
+
+
+def _checksum(name: str, *content: bytes | memoryview) -> bytes:
     """Return what tells damage, and an entry that was meant for another blob."""
-    digest = sha256(name.encode())
-    digest.update(content)
-    return digest.digest()
+    found = isal_zlib.crc32(name.encode())
+    for piece in content:
+        found = isal_zlib.crc32(piece, found)
+    return bytes(found.to_bytes(_CHECKSUM_BYTES, "little"))
 
 
 def _run(content: memoryview) -> Run:
@@ -191,7 +264,9 @@ def _whole(value: Any) -> Any:
 def _engine() -> str:
     """Name what computed the entries: another way of measuring is another entry."""
     here, below = Path(__file__).parent, Path(str(tables.__file__)).parent
-    own = (here / f"{name}.py" for name in ("conditions", "keys", "measures", "recipes", "scan", "sketches"))
+    own = (
+        here / f"{name}.py" for name in ("conditions", "keys", "measures", "recipes", "scan", "sketches", "statistics")
+    )
     sources = sorted([*own, *below.glob("*.py")])
     digest = sha256(f"{pl.__version__} {pa.__version__}".encode())
     for path in sources:

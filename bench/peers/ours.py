@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.kit.facts import SUITE
 from bench.kit.place import API_VERSION, Place
 from bench.kit.task import Task
-from data_checks import judge, plan, scan  # noqa: F401 - what `validate` imports itself when it is called
+from data_checks import engine
 from data_checks.engine import validate
 from data_checks.suite import load_suite
 from insitu.adapters.local.blobs import FolderBlobs
@@ -20,7 +20,11 @@ stores: dict[Place, BlobStore] = {}
 
 
 def prepare(task: Task) -> None:
-    """Open the store. A folder hashes its files once to know their versions: a service does that by itself."""
+    """Get ready as the process does that validates, and open the store.
+
+    A folder hashes its files once to know their versions: a service does that by itself.
+    """
+    engine.prepare()
     store = stores[task.place] = _store(task.place)
     if not task.place.url:
         for blob in task.batch.blobs:

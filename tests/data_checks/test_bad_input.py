@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from example_blobs import Store, store_of, suite_of
 
-from data_checks.engine import validate
+from data_checks.engine import foresee, validate
 from data_checks.suite import Suite, load_suite
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Batch
@@ -216,10 +216,26 @@ def test_no_value_of_the_data_is_in_the_redacted_report(
     assert TOKEN in json.dumps(report.full, default=str), "the full result keeps what people need on site"
 
 
-def test_what_gx_raises_is_a_failure_with_the_class_alone(store: Store) -> None:
+def test_what_gx_raises_is_a_failure_with_the_class_alone_and_its_message_stays_on_site(store: Store) -> None:
     suite = suite_of(("expect_column_values_to_be_between", {"column": "s", "min_value": 1}))
-    (failure,) = validate(suite, *store(SECRET)).failures
+    report = validate(suite, *store(SECRET))
+    (failure,) = report.failures
     assert failure.reason == "could not be judged: TypeError"
+    assert "must either be None or of the same type" in report.full["results"][0]["exception_info"]["exception_message"]
+    assert "of the same type" not in json.dumps(report.to_json()) + repr(report)
+
+
+def test_a_plan_says_which_expectations_will_fail_for_want_of_a_column(store: Store) -> None:
+    suite = suite_of(
+        ("expect_column_values_to_be_unique", {"column": "gone"}),
+        ("expect_column_to_exist", {"column": "gone"}),
+        ("expect_column_pair_values_to_be_equal", {"column_A": "s", "column_B": "away"}),
+        ("expect_column_values_to_be_unique", {"column": "s"}),
+    )
+    opened = store(SECRET)
+    told = [note for note in foresee(suite, *opened).notes if "will fail" in note]
+    assert [note.rpartition("no column ")[2] for note in told] == ["gone", "gone", "away"]
+    assert len(told) == sum(failure.reason == "column is missing" for failure in validate(suite, *opened).failures)
 
 
 def test_nothing_is_written_into_the_working_folder(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from insitu.readiness import check_disk_here, check_image_platform, failed_check
 from insitu.settings import ModelSettings, SiteSettings, load_model, load_site
 from insitu.wiring import Site, open_site
 
-LIMIT_S = 60.0
+LIMIT_S = 75.0
+"""Of one probe: longer than a service that says nothing keeps its client waiting, so that the client names it."""
+
 _WRITTEN = "doctor/written.json"
+_RECORDS = "workspace and models"
 Probe = Callable[[], Sequence[Check]]
 
 
@@ -46,7 +49,7 @@ def service_probes(site: Site, model: str) -> dict[str, Probe]:
     if site.settings.azure:
         probes["azure identity"] = site.sign_in_checks
     if services:  # one after the other: two threads that import the same large SDK for the first time block each other
-        probes["training"] = lambda: [check for service in services for check in service.checks()]
+        probes[_RECORDS] = lambda: [check for service in services for check in service.checks()]
     if isinstance(images, Diagnosable):
         probes["image registry"] = images.checks
     return probes
@@ -70,8 +73,8 @@ def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]
     if site.settings.registry:
         probes["image registry"] = lambda: [_published(site, name)]
     probes |= service_probes(site, name)
-    training = probes.get("training", list)
-    probes["training"] = lambda: [*training(), _registered(site, name)]
+    records = probes.get(_RECORDS, list)
+    probes[_RECORDS] = lambda: [*records(), _registered(site, name)]
     return {**probes, "this machine": lambda: machine_checks(site.settings)}
 
 

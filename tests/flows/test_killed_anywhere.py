@@ -11,7 +11,7 @@ import pytest
 from flow_helpers import KILLED, CrashStory, NewProject, Project, PublishedRun, audit, finish
 from loopback import wait_until
 
-STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish")
+STEPS = ("snapshot", "ready", "validate", "train", "gate", "experiment", "register", "containerize", "publish")
 
 
 def test_every_step_has_points_before_its_work_after_it_and_after_its_record(published: PublishedRun) -> None:

@@ -215,7 +215,7 @@ def test_a_blob_that_no_manifest_names_is_never_trained_on(tmp_path: Path, scrip
 def test_what_is_incomplete_for_too_long_is_quarantined_once_and_still_completes(
     tmp_path: Path, script: Script
 ) -> None:
-    place = Place.in_folder(tmp_path, rule="files", files=2, incomplete_after_s=0.01)
+    place = Place.in_folder(tmp_path, rule="files", files=2, incomplete_after_s=1e-6)
     place.put("day=1/a.parquet", "day=2/a.parquet", "day=2/b.parquet")
     go(place.watcher(script), looks=4)
     quarantine = place.book.queues.read()[0].quarantine

@@ -44,7 +44,7 @@ def test_a_blob_whose_prefix_is_incomplete(tmp_path: Path) -> None:
 
 
 def test_a_blob_in_quarantine_because_its_prefix_never_became_complete(tmp_path: Path) -> None:
-    place = Place.in_folder(tmp_path, incomplete_after_s=0.01)
+    place = Place.in_folder(tmp_path, incomplete_after_s=1e-6)
     place.put("day=1/a.parquet")
     go(place.watcher(Script()), looks=3)
     assert "in quarantine, because it is incomplete: it waits for day=1/_SUCCESS" in says(place, "day=1/a.parquet")

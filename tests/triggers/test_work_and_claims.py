@@ -333,7 +333,7 @@ def test_a_released_batch_has_a_run_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_incomplete_is_taken_as_it_is_when_it_is_released(tmp_path: Path) -> None:
-    place, script = Place.in_folder(tmp_path, incomplete_after_s=0.01), Script()
+    place, script = Place.in_folder(tmp_path, incomplete_after_s=1e-6), Script()
     place.put("day=1/a.parquet")
     go(place.watcher(script), looks=3)
     release(place.book, "day=1/")

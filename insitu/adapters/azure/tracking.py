@@ -43,9 +43,9 @@ class Experiments:
             raise BackendUnavailable(what, found=type(exc).__name__) from None
 
     def _record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
-        run = self._jobs(job_id) if self.jobs_are_runs else self._own(model, run_key)
-        if run is None:
+        if self.jobs_are_runs and not self._address:
             return  # the job itself, which bears the run key, is all that such a workspace shows of a run
+        run = (self._get(job_id) if self.jobs_are_runs else None) or self._own(model, run_key)
         held = {metric["key"] for metric in run.get("data", {}).get("metrics", [])}
         metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
         words = {key: value for key, value in tags.items() if not key.startswith(_METRIC)} | {RUN_KEY: run_key}
@@ -105,9 +105,8 @@ class Experiments:
         found: dict[str, Any] | None = runs[0]
         return found
 
-    def _jobs(self, job_id: str) -> dict[str, Any] | None:
-        """Return the run of a job of this workspace; None where it speaks no MLflow."""
-        found = self._ask("GET", "runs/get", {"run_id": job_id}) if self._address else None
+    def _get(self, run_id: str) -> dict[str, Any] | None:
+        found = self._ask("GET", "runs/get", {"run_id": run_id})
         return found["run"] if found else None
 
     def _require(self, method: str, path: str, values: Mapping[str, Any]) -> Any:

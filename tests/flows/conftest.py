@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -18,12 +16,12 @@ from flow_helpers import (
     REPO,
     CrashStory,
     NewProject,
-    PrefectServer,
     Project,
     PublishedRun,
     put_month,
 )
-from loopback import free_port, wait_until
+from loopback import wait_until
+from prefect_server import PrefectServer, prefect_server
 
 ROWS = 1500
 MONTHS = (1, 2, 3)
@@ -58,40 +56,9 @@ def surroundings() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, surroundings: dict[str, str]) -> Iterator[PrefectServer]:
     """One server for all: a temporary one per run takes seconds."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    environ = surroundings | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "true",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--no-ui",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-    ours = PrefectServer(f"http://127.0.0.1:{port}/api", home)
-    try:
-        wait_until(lambda: _answers(ours), 120, "the start of the Prefect server")
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home, surroundings) as ours:
         yield ours
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(server: PrefectServer) -> bool:
-    try:
-        return bool(server.ask("/health"))
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 INSITU = Path(sys.executable).parent / "insitu"
 REPO = Path(__file__).parents[2]
@@ -155,25 +154,6 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> Done:
         process.communicate()
         raise
     return Done(process.returncode, out, err)
-
-
-@dataclass(frozen=True)
-class PrefectServer:
-    """A real server, asked through its API."""
-
-    url: str
-    home: Path
-
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """GET *path*, or POST *body* to it."""
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def holds(self, text: str) -> bool:
-        """Tell whether any file of the server's database holds *text*."""
-        return any(text.encode() in path.read_bytes() for path in self.home.glob("prefect.db*"))
 
 
 @dataclass(frozen=True)

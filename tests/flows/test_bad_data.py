@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import INSITU, KILLED, NewProject, PrefectServer, Project, PublishedRun, audit, finish
+from flow_helpers import INSITU, KILLED, NewProject, Project, PublishedRun, audit, finish
 from loopback import wait_until
+from prefect_server import PrefectServer
 
 PLANTED = ("QZPLANTEDTAIL", "QZPLANTEDCARRIER", "QZPLANTEDDEST", "98765432")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from flow_helpers import KILLED, NewProject, PrefectServer, Project, audit
+from flow_helpers import KILLED, NewProject, Project, audit
+from prefect_server import PrefectServer
 
 pytestmark = pytest.mark.slow
 PLANTED = "QZPLANTEDINATRACEBACK"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project, audit
+from flow_helpers import NOBODY_HOME, NewProject, Project, audit
+from prefect_server import PrefectServer
 
 IMPOSSIBLE = {"INSITU_MODEL__GATE__METRICS__ROC_AUC__FLOOR": "0.99"}
 

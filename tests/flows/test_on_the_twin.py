@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from dockerd import docker_daemon
-from flow_helpers import KILLED, NewProject, PrefectServer, Project, finish
+from flow_helpers import KILLED, NewProject, Project, finish
 from loopback import wait_until
+from prefect_server import PrefectServer
 
 from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.settings import AzureBlobStore, SecretSource

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project, PublishedRun, audit, put_month
+from flow_helpers import NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
+from prefect_server import PrefectServer
 
 CONTRACT = {
     "run_key": None,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from azurite import Azurite
-from flow_helpers import NOBODY_HOME, NewProject, PrefectServer, Project
+from flow_helpers import NOBODY_HOME, NewProject, Project
+from prefect_server import PrefectServer
 from stack_hub import StackHub
 
 from insitu.adapters.azure.blobs import AzureBlobs

@@ -9,20 +9,22 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from flow_helpers import NewProject, PrefectServer, Project, audit, finish
+from flow_helpers import NewProject, Project, audit, finish
 from loopback import wait_until
+from prefect_server import PrefectServer
 
 from insitu.batch import Batch, Blob
 from insitu.triggers.work import Job, Outcome
 
-_TRIGGER = '\n[trigger]\nrule = "files"\nfiles = 1\npoll_s = 0.5\nlease_s = 8.0\n'
+_PACE = "poll_s = 0.5\nlease_s = 8.0\n"
+"""Goes to the end of the example's settings, which is [trigger]: watchers of tests are impatient."""
 
 
 @pytest.fixture
 def watched(new_project: NewProject, request: pytest.FixtureRequest) -> Project:
     project = new_project(f"watched by {request.node.name}")
     with open(project.root / "models/flights/model.toml", "a") as settings:
-        settings.write(_TRIGGER)
+        settings.write(_PACE)
     return project
 
 

@@ -55,8 +55,7 @@ class Session:
                 channel.settimeout(timeout_s)
                 channel.set_combine_stderr(True)
                 channel.exec_command(command)
-                channel.sendall(content)
-                channel.shutdown_write()
+                _feed(channel, content)
                 output = _read(channel, deadline)
                 return Outcome(_exit_code(channel, deadline), output)
         except (paramiko.SSHException, OSError, EOFError) as exc:
@@ -184,6 +183,16 @@ def _public_key(kind: str, encoded: str) -> paramiko.PKey:
 def _password_of(settings: SshSettings) -> Any:
     assert settings.password
     return settings.password
+
+
+def _feed(channel: paramiko.Channel, content: bytes) -> None:
+    try:
+        channel.sendall(content)
+        channel.shutdown_write()
+    except OSError:
+        # A command may end without reading its input: then what it said, and its exit code, tell more.
+        if channel.exit_status < 0:  # none came
+            raise
 
 
 def _read(channel: paramiko.Channel, deadline: float) -> bytes:

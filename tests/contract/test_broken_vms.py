@@ -17,6 +17,7 @@ from azurite import Azurite
 from sshd import Vm, running_vm
 from stack_hub import StackHub
 
+from insitu.adapters.ssh import open_session
 from insitu.adapters.vm import vm_checks
 from insitu.ports import Check, Need
 from insitu.settings import (
@@ -226,6 +227,12 @@ def test_a_shell_that_runs_no_commands_is_named(place: Place) -> None:
     place.vm.program("sh", "echo 'This account is currently not available.'")
     (check,) = place.failed()
     assert (check.name, "does not run commands" in check.found) == ("ssh", True)
+
+
+def test_a_command_that_ends_without_reading_its_input_is_heard(place: Place) -> None:
+    with open_session(place.vm.ssh) as session:
+        done = session.run("echo enough; exit 7", b"more than any window " * 500_000, timeout_s=30)
+    assert (done.code, done.output) == (7, b"enough\n")
 
 
 def test_a_shell_that_chatters_is_understood(place: Place) -> None:

@@ -22,7 +22,7 @@ from bench.harness import ROOT, Row, report
 from insitu.adapters.azure.listing import blobs_of
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Blob
-from insitu.errors import BlobNotFound
+from insitu.errors import BlobNotFound, StoreRefused
 from insitu.settings import ModelSettings
 from insitu.triggers.book import Book
 from insitu.triggers.sealing import Scanner
@@ -69,10 +69,10 @@ class Paged:
         raise BlobNotFound(name)
 
     def create(self, name: str, data: bytes) -> Blob:
-        raise NotImplementedError
+        raise StoreRefused("the blobs of this bench are listed and never written")
 
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
-        raise NotImplementedError
+        raise StoreRefused("the blobs of this bench are listed and never written")
 
 
 def model() -> ModelSettings:

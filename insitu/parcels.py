@@ -33,12 +33,14 @@ def describe(folder: Path, names: Iterable[str] | None = None) -> dict[str, list
     return {name: [digest for digest, _ in _parts(folder / name)] for name in wanted}
 
 
-def send(state: BlobStore, folder: Path, names: Iterable[str] | None = None) -> dict[str, list[str]]:
+def send(
+    state: BlobStore, folder: Path, names: Iterable[str] | None = None, part_bytes: int = PART_BYTES
+) -> dict[str, list[str]]:
     """Put the files *names* below *folder* into the state, by default as `describe`; return their parcel."""
     parcel: dict[str, list[str]] = {}
     for name in file_names(folder) if names is None else names:
         parcel[name] = []
-        for digest, data in _parts(folder / name):
+        for digest, data in _parts(folder / name, part_bytes):
             _keep(state, digest, data)
             parcel[name].append(digest)
     return parcel
@@ -93,7 +95,7 @@ def _name(digest: str) -> str:
     return f"parcels/{digest}"
 
 
-def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
+def _parts(path: Path, part_bytes: int = PART_BYTES) -> Iterator[tuple[str, bytes]]:
     with open(path, "rb") as file:
-        while data := file.read(PART_BYTES):
+        while data := file.read(part_bytes):
             yield sha256(data).hexdigest(), data

@@ -20,23 +20,26 @@ _looked: dict[str, float] = {}
 
 
 @verb("check-readiness")
-def check_readiness(run: Run) -> list[Check]:
-    """Wake the compute and compare it with the forecast, on every start that still has to train; raise `NotReady`."""
+def check_readiness(run: Run, pause_s: float = _PAUSE_S) -> list[Check]:
+    """Wake the compute and compare it with the forecast, on every start that still has to train; raise `NotReady`.
+
+    After a failure on another machine it looks again, with *pause_s* seconds in between.
+    """
     # An old "ready" says nothing about now, and once the model is trained nobody needs one.
     do = run.journal.once if run.journal.entry("train") else run.journal.again
-    return do("ready", list[Check], lambda: _look(run))
+    return do("ready", list[Check], lambda: _look(run, pause_s))
 
 
-def look_again(run: Run) -> None:
-    """Look once more where the compute is another machine and the last look is old; raise `NotReady`."""
+def look_again(run: Run, fresh_s: float = _FRESH_S, pause_s: float = _PAUSE_S) -> None:
+    """Look again where the compute is another machine and the last look is older than *fresh_s*; raise `NotReady`."""
     age_s = time.monotonic() - _looked.get(run.key, -math.inf)
-    if run.site.settings.compute.kind != "process" and age_s > _FRESH_S and not run.site.has_job(run.key):
-        _look(run)
+    if run.site.settings.compute.kind != "process" and age_s > fresh_s and not run.site.has_job(run.key):
+        _look(run, pause_s)
 
 
-def _look(run: Run) -> list[Check]:
+def _look(run: Run, pause_s: float) -> list[Check]:
     run.site.compute.wake()
-    checks = _checks(run)
+    checks = _checks(run, pause_s)
     for check in checks:
         level, word = (logging.INFO, "ok") if check.ok else (logging.WARNING, "NOT READY")
         log.log(level, "%s %s: found %s, wanted %s", word, check.name, check.found, check.wanted)
@@ -45,7 +48,7 @@ def _look(run: Run) -> list[Check]:
     return checks
 
 
-def _checks(run: Run) -> list[Check]:
+def _checks(run: Run, pause_s: float) -> list[Check]:
     if run.site.settings.compute.kind == "process":  # this machine does not come and go
         return readiness_of(run)
-    return list(settled(lambda: readiness_of(run), _PAUSE_S))
+    return list(settled(lambda: readiness_of(run), pause_s))

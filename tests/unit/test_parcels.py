@@ -39,11 +39,8 @@ def test_what_comes_out_is_what_went_in(state: FolderBlobs, folder: Path, tmp_pa
     assert files(tmp_path / "out") == {k: v for k, v in files(folder).items() if k != ".hidden"}
 
 
-def test_a_large_file_goes_in_parts(
-    state: FolderBlobs, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parcels, "PART_BYTES", 10_000)
-    parcel = parcels.send(state, folder, ["data/weights.bin"])
+def test_a_large_file_goes_in_parts(state: FolderBlobs, folder: Path, tmp_path: Path) -> None:
+    parcel = parcels.send(state, folder, ["data/weights.bin"], part_bytes=10_000)
     assert [state.stat(f"parcels/{digest}").size_bytes for digest in parcel["data/weights.bin"]] == [
         10_000,
         10_000,

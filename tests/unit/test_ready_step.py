@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from insitu.ports import Check, JobStatus, Need
 from insitu.runs import Run
 from insitu.settings import AzureMlTraining, SiteSettings, load_model
 from insitu.wiring import Site
-from tasks import ready
 from tasks.ready import check_readiness, look_again
 
 REPO = Path(__file__).parents[2]
@@ -55,10 +55,7 @@ class Jobs:
         return JobStatus(self.state)
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ready, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(ready, "_looked", {})
+_numbers = count()
 
 
 def new_run(folder: Path, machine: Machine, *, local: bool = False, jobs: Jobs | None = None) -> Run:
@@ -67,7 +64,7 @@ def new_run(folder: Path, machine: Machine, *, local: bool = False, jobs: Jobs |
         "ssh": {"host": "h", "user": "u", "host_key": HOST_KEY, "password": {"env": "NOT_READ_HERE"}},
     }  # fmt: skip
     about: dict[str, Any] = {
-        "name": "s",
+        "name": f"s{next(_numbers)}",  # part of the run key, by which the step remembers when it looked
         "data": {"kind": "folder", "root": folder / "blobs"},
         "state": {"kind": "folder", "root": folder / "state"},
         "models": {"kind": "mlflow", "uri": "sqlite:////nowhere.db"},
@@ -85,7 +82,7 @@ def new_run(folder: Path, machine: Machine, *, local: bool = False, jobs: Jobs |
 
 
 def step(run: Run) -> list[Check]:
-    return check_readiness.fn(run)
+    return check_readiness.fn(run, pause_s=0.0)
 
 
 def test_the_machine_is_woken_before_it_is_looked_at(tmp_path: Path) -> None:
@@ -111,37 +108,31 @@ def test_this_machine_is_looked_at_once(tmp_path: Path) -> None:
     assert machine.log == ["wake", "look"]
 
 
-def test_a_look_that_is_old_is_repeated_before_the_job_is_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_that_is_old_is_repeated_before_the_job_is_submitted(tmp_path: Path) -> None:
     machine = Machine([True])
     run = new_run(tmp_path, machine)
     step(run)
     look_again(run)
     assert machine.log.count("look") == 1
-    monkeypatch.setattr(ready, "_FRESH_S", -1.0)
-    look_again(run)
+    look_again(run, fresh_s=-1.0, pause_s=0.0)
     assert machine.log.count("look") == 2
     machine.answers = [False]
     with pytest.raises(NotReady):
-        look_again(run)
+        look_again(run, fresh_s=-1.0, pause_s=0.0)
 
 
 @pytest.mark.parametrize("state", ["running", "failed"])
-def test_a_job_of_this_run_that_is_under_way_is_not_counted_against_it(
-    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_of_this_run_that_is_under_way_is_not_counted_against_it(tmp_path: Path, state: str) -> None:
     machine = Machine([False], name="memory")
     run = new_run(tmp_path, machine, jobs=Jobs(state))
     Attempts(run.site.state, run.key).open(None, 1)
-    monkeypatch.setattr(ready, "_FRESH_S", -1.0)
     if state != "running":
         with pytest.raises(NotReady, match="memory"):
             step(run)
         with pytest.raises(NotReady, match="memory"):
-            look_again(run)
+            look_again(run, fresh_s=-1.0, pause_s=0.0)
         return
     assert "memory" not in {check.name for check in step(run)}
     looks = machine.log.count("look")
-    look_again(run)
+    look_again(run, fresh_s=-1.0, pause_s=0.0)
     assert machine.log.count("look") == looks

@@ -6,15 +6,15 @@ that is true where a row is as expected, or None where only GX itself can tell.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations
 from typing import Any, Literal
 
 import polars as pl
+
+from data_checks.patterns import is_pattern, searched
 
 Kind = Literal["number", "text", "flag", "instant", "other"]
 Values = Mapping[str, Any]
@@ -96,9 +96,9 @@ def length_equal(columns: Sequence[Column], values: Values) -> pl.Expr | None:
 def matches(columns: Sequence[Column], values: Values) -> pl.Expr | None:
     """Expect a match of `regex`, or of any (`match_on` all: of every) in `regex_list`."""
     patterns = values.get("regex_list") or [values.get("regex")]
-    if columns[0].kind != "text" or not all(_is_pattern(pattern) for pattern in patterns):
+    if columns[0].kind != "text" or not all(is_pattern(pattern) for pattern in patterns):
         return None
-    found = [_searched(columns[0].expr, pattern) for pattern in patterns]
+    found = [searched(columns[0].expr, pattern) for pattern in patterns]
     every = values.get("match_on") == "all"
     return pl.all_horizontal(found) if every else pl.any_horizontal(found)
 
@@ -214,33 +214,3 @@ def _within(value: pl.Expr, low: Any, high: Any, values: Values) -> pl.Expr:
     above = None if low is None else (value > low if values.get("strict_min") else value >= low)
     below = None if high is None else (value < high if values.get("strict_max") else value <= high)
     return pl.all_horizontal(test for test in (above, below) if test is not None)
-
-
-def _is_pattern(pattern: Any) -> bool:
-    try:
-        return isinstance(pattern, str) and re.compile(pattern) is not None
-    except re.error:
-        return False
-
-
-def _searched(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Search *pattern*; where its meaning could depend on the dialect, with pandas, as GX does."""
-    if portable := _PORTABLE.fullmatch(pattern):
-        return text.str.contains(portable["body"] + (_END if portable["end"] else ""))
-    return text.map_batches(partial(_contains, pattern=pattern), return_dtype=pl.Boolean)
-
-
-def _contains(values: pl.Series, pattern: str) -> pl.Series:
-    found = values.to_pandas().astype("str").str.contains(pattern).fillna(False).to_numpy(dtype=bool)
-    return pl.Series(found, dtype=pl.Boolean)
-
-
-# Whether there is a match is the same in every dialect for: ASCII literals, escaped punctuation, plain
-# classes, groups, alternatives, single quantifiers, ^ in front and $ behind. `$` also matches before a
-# final newline in Python, and not in Rust.
-_ESCAPED = r"\\[][.+*?(){}|^$/\\-]"
-_CLASS = r"\[\^?(?:[A-Za-z0-9](?:-[A-Za-z0-9])?|[ _./:@,+]|\\[].^\\-])+\]"
-_ATOM = rf"[A-Za-z0-9 _/:@,;=<>#%&~'\"!.-]|{_ESCAPED}|{_CLASS}"
-_QUANTIFIER = r"(?:[?*+]|\{\d+(?:,\d*)?\})\??"
-_PORTABLE = re.compile(rf"(?P<body>\^?(?:\(\?:|\(|\||(?:{_ATOM}|\))(?:{_QUANTIFIER})?)*)(?P<end>\$?)")
-_END = r"(?:\n?\z)"

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
+from data_checks.encoded import Encoded
 from data_checks.measures import Columns, Measure
 
 
@@ -36,9 +37,8 @@ class Numbers(Protocol):
 Run = tuple[Numbers, ...]
 """Sorted keys: 64-bit numbers, or two that are one 128-bit hash."""
 
-_SLICE_KEYS = 1 << 19
-_MARK_BITS = 24
-_KEPT = " kept"
+_SLICE_KEYS = 1 << 18
+_MARK_BITS = 22  # more do not fit the cache
 _ODD = 0x9E3779B97F4A7C15
 
 
@@ -53,12 +53,23 @@ class KeyCounts:
         return KeyCounts(self.repeated + other.repeated, self.distinct + other.distinct)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was found in one part.
+
+    Attributes:
+        extents: One struct: `rows`, `repeated`, `distinct`, then `low`, `high` and `nulls` of each column.
+        runs: The keys themselves.
+    """
+
+    extents: Columns
+    runs: list[Run]
+
+
 def keys(what: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, present: bool) -> Measure:
     """Measure the keys of the rows where *keep* holds; *present* says that none of them is null.
 
-    Repeated keys are counted exactly by the measure that is its `exact`, if it has one. One struct per part:
-    `rows`, `repeated`, `distinct`, then `low`, `high` and `nulls` of each column, and the keys themselves as
-    `a` and `b`, which `taken_out` separates from the rest.
+    Repeated keys are counted exactly by the measure that is its `exact`, if it has one.
     """
     exact = exact_keys(what, columns, keep, present=present)
     return exact if _is_by_value(columns, present) else _keys(f"keys {what}", columns, keep, hashes=1, exact=exact)
@@ -74,24 +85,7 @@ def _keys(
     key: str, columns: Sequence[tuple[str, pl.DataType]], keep: pl.Expr, *, hashes: int, exact: Measure | None = None
 ) -> Measure:
     names = tuple(name for name, _ in columns)
-    fields: dict[str, Any] = dict.fromkeys(("rows", "repeated", "distinct"), pl.Int64)
-    for at, (_, dtype) in enumerate(columns):
-        fields |= {f"low{at}": dtype, f"high{at}": dtype, f"nulls{at}": pl.Int64}
-    fields |= {"a": pl.List(pl.UInt64 if hashes else pl.Int64), "b": pl.List(pl.UInt64)}
-    rows = pl.struct(*names, keep.alias(_KEPT))
-    look = partial(_look, hashes=hashes)
-    expr = rows.map_batches(look, return_dtype=pl.Struct(fields), returns_scalar=True).implode()
-    return Measure(key, names, expr, operator.add, spilled=True, exact=exact)
-
-
-def taken_out(parts: Columns) -> tuple[Columns, list[Run]]:
-    """Return the extents of *parts*, and the keys of each."""
-    fields = pl.concat(parts).struct.unnest()
-    runs = [
-        tuple(column.to_numpy() for column in (a, b) if column is not None)
-        for a, b in zip(fields.get_column("a"), fields.get_column("b"), strict=True)
-    ]
-    return (fields.drop("a", "b").to_struct(),), runs
+    return Measure(key, names, keep, operator.add, look=partial(_look, hashes=hashes), exact=exact)
 
 
 def whole(extents: Columns, runs: Callable[[], Sequence[Run]]) -> Columns:
@@ -126,33 +120,34 @@ def _is_by_value(columns: Sequence[tuple[str, pl.DataType]], present: bool) -> b
     return present and not more and fits
 
 
-def _look(rows: pl.Series, *, hashes: int) -> pl.Series:
-    frame = rows.struct.unnest()
-    kept = frame.drop_in_place(_KEPT)
-    frame = frame if kept.all() else frame.filter(kept)
-    found = _sorted(frame, hashes)
-    counts = _counted(found)
-    fields = {"rows": frame.height, "repeated": counts.repeated, "distinct": counts.distinct}
-    columns = {name: pl.Series([value]) for name, value in fields.items()}
-    for at, values in enumerate(frame):
-        ends = {f"low{at}": values.min(), f"high{at}": values.max()}
-        columns |= {name: pl.Series([end], dtype=values.dtype) for name, end in ends.items()}
-        columns[f"nulls{at}"] = pl.Series([values.null_count()])
-    second = pl.Series([found["b"]]) if "b" in found.columns else pl.Series([None], dtype=pl.List(pl.UInt64))
-    return pl.DataFrame(columns | {"a": pl.Series([found["a"]]), "b": second}).to_struct()
+def _look(columns: Sequence[pl.Series | Encoded], kept: pl.Series, *, hashes: int) -> Found:
+    """Return the extent and the keys of the rows that are *kept*."""
+    if not kept.all():
+        columns = [(column.rows if isinstance(column, Encoded) else column).filter(kept) for column in columns]
+    keys = _sorted(columns, hashes)
+    counts = _counted(keys)
+    fields = {"rows": keys.height, "repeated": counts.repeated, "distinct": counts.distinct}
+    extent = {name: pl.Series([value]) for name, value in fields.items()}
+    for at, values in enumerate(columns):
+        kind = pl.String if isinstance(values, Encoded) else values.dtype
+        extent[f"low{at}"] = pl.Series([values.min()], dtype=kind)
+        extent[f"high{at}"] = pl.Series([values.max()], dtype=kind)
+        extent[f"nulls{at}"] = pl.Series([values.null_count()])
+    return Found((pl.DataFrame(extent).to_struct(),), [tuple(column.to_numpy() for column in keys)])
 
 
-def _sorted(frame: pl.DataFrame, hashes: int) -> pl.DataFrame:
+def _sorted(columns: Sequence[pl.Series | Encoded], hashes: int) -> pl.DataFrame:
     """Return the keys of the rows in order; one thread, since the other cores have parts of their own."""
     if hashes == 2:
-        return pl.DataFrame({"a": _hashed(frame, 1), "b": _hashed(frame, 2)}).sort("a")
-    key = _hashed(frame, 1) if hashes else frame.to_series().cast(pl.Int64)
+        return pl.DataFrame({"a": _hashed(columns, 1), "b": _hashed(columns, 2)}).sort("a")
+    (first, *_) = columns
+    key = _hashed(columns, 1) if hashes or isinstance(first, Encoded) else first.cast(pl.Int64)
     return key.sort(multithreaded=False).to_frame("a")
 
 
-def _hashed(frame: pl.DataFrame, seed: int) -> pl.Series:
+def _hashed(columns: Sequence[pl.Series | Encoded], seed: int) -> pl.Series:
     """Return one hash per row; those of its columns are as good as random, so a sum that tells them apart will do."""
-    return reduce(lambda one, other: one * _ODD + other, (column.hash(seed) for column in frame))
+    return reduce(lambda one, other: one * _ODD + other, (column.hash(seed) for column in columns))
 
 
 def _added(parts: pl.DataFrame) -> KeyCounts:
@@ -187,21 +182,28 @@ class Newcomers:
     """Keys that are compared with those of others, of which there are many more."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._keys = np.sort(np.concatenate([run[0][:] for run in runs]))
+        self._keys = pl.Series(np.concatenate([run[0][:] for run in runs])).sort(multithreaded=False).to_numpy()
+        width = int(self._keys[-1]) - int(self._keys[0]) if len(self._keys) else 0
+        self._shift = np.uint64(max(0, width.bit_length() - _MARK_BITS))
         self._marks = np.zeros(1 << _MARK_BITS, bool)
-        self._marks[_places(self._keys)] = True
+        self._marks[self._places(self._keys)] = True
 
     def meet(self, run: Run) -> bool:
         """Tell whether one of the keys may be in *run*: by the first of the two numbers that are a 128-bit hash."""
-        keys = run[0][:]
-        near = keys[self._marks[_places(keys)]]  # hardly any, unless they are the same
-        at = np.searchsorted(self._keys, near)
-        return bool((self._keys[np.minimum(at, len(self._keys) - 1)] == near).any())
+        keys = self._between(run[0][:])
+        near = keys[self._marks[self._places(keys)]]  # hardly any, unless they are the same
+        return bool((self._keys[np.searchsorted(self._keys, near)] == near).any())
 
+    def _between(self, keys: np.ndarray) -> np.ndarray:
+        """Return those of *keys* that lie between the first and the last of ours."""
+        if not len(self._keys):
+            return keys[:0]
+        return keys[np.searchsorted(keys, self._keys[0]) : np.searchsorted(keys, self._keys[-1], side="right")]
 
-def _places(keys: np.ndarray) -> np.ndarray:
-    """Return a mark's number for each key, as good as random."""
-    return ((keys.view(np.uint64) * np.uint64(_ODD)) >> np.uint64(64 - _MARK_BITS)).view(np.int64)
+    def _places(self, keys: np.ndarray) -> np.ndarray:
+        """Return a mark's number for each of *keys*; it rises with them, so that the marks are looked at in order."""
+        offsets: np.ndarray = (keys - self._keys[:1]).view(np.uint64)
+        return (offsets >> self._shift).view(np.int64)
 
 
 def counted_together(runs: Sequence[Run]) -> KeyCounts:
@@ -218,11 +220,11 @@ def counted_together(runs: Sequence[Run]) -> KeyCounts:
 
 
 def _ends(runs: Sequence[Run]) -> list[list[int]]:
-    """Return where to cut each run: slices have about half a million keys of all, and no key is in two of them."""
+    """Return where to cut each run: slices have some 260,000 keys of all, and no key is in two of them."""
     rows = sum(len(run[0]) for run in runs)
     count = max(1, rows // _SLICE_KEYS)
     step = max(1, rows // (count * 64))
-    samples = np.sort(np.concatenate([run[0][:][::step] for run in runs]))
+    samples = np.sort(np.concatenate([run[0][:][::step].copy() for run in runs]))  # a view would hold all of its run
     cuts = np.unique(samples[:: max(1, len(samples) // count)])[1:]
     return [[0, *np.searchsorted(run[0][:], cuts), len(run[0])] for run in runs]
 

@@ -8,17 +8,18 @@ part (`Partial`) hold minima, distinct values and hashes of keys, so they stay o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
+
+from data_checks.encoded import Encoded, times
 
 Partial = Mapping[str, Any]
 Columns = tuple[pl.Series, ...]
+Look = Callable[[Sequence[pl.Series | Encoded], pl.Series], Any]
 
 _COMPACT_PARTS = 32
 _SAMPLE_ROWS, _MOSTLY = 1000, 0.8
@@ -30,14 +31,16 @@ class Measure:
 
     Attributes:
         columns: What it reads.
-        expr: One value per part.
+        expr: One value per part; with *look*, whether a row counts.
         merge: Of the values of two parts, in their order.
         over: The column over whose distinct values *expr* is evaluated, where that is cheaper than every
             row: texts repeat. Empty: over the rows.
         grouped: Whether *expr* wants each of those values once.
+        of_nulls: Whether *expr* asks for nothing but which values are missing.
         unless_zero: The key of a measure; where that is 0, there is nothing to measure, and the value None.
-        spilled: Whether its values are kept one by one (see `keys`) instead of merged.
-        exact: Of a spilled measure: what tells exactly how many keys repeat, if this one says that some do.
+        look: What finds the value from the columns and `expr`, where that is no expression. What it finds of each
+            row is kept one by one (see `keys`) instead of merged.
+        exact: Of such a measure: what tells exactly how many keys repeat, if this one says that some do.
     """
 
     key: str
@@ -46,24 +49,32 @@ class Measure:
     merge: Callable[[Any, Any], Any]
     over: str = ""
     grouped: bool = False
+    of_nulls: bool = False
     unless_zero: str = ""
-    spilled: bool = False
+    look: Look | None = None
     exact: Measure | None = None
+
+    @property
+    def spilled(self) -> bool:
+        """Whether it finds something of each row, which is kept by itself."""
+        return self.look is not None
 
 
 ROWS = Measure("rows", (), pl.len(), operator.add)
 _N = "n"
 
 
-def total(what: str, columns: tuple[str, ...], condition: pl.Expr, over: str = "") -> Measure:
+def total(
+    what: str, columns: tuple[str, ...], condition: pl.Expr, over: str = "", *, of_nulls: bool = False
+) -> Measure:
     """Measure how many rows meet *condition* (null is no)."""
-    met = pl.col(_times(over)).filter(condition) if over else condition
-    return Measure(f"total {what}", columns, met.sum().cast(pl.Int64), operator.add, over)
+    met = pl.col(times(over)).filter(condition) if over else condition
+    return Measure(f"total {what}", columns, met.sum().cast(pl.Int64), operator.add, over, of_nulls=of_nulls)
 
 
 def filled(column: str, over: str = "") -> Measure:
     """Measure how many rows have a value."""
-    return total(f"filled {column!r}", (column,), pl.col(column).is_not_null(), over)
+    return total(f"filled {column!r}", (column,), pl.col(column).is_not_null(), over, of_nulls=True)
 
 
 def added(column: str, kind: type[pl.DataType]) -> Measure:
@@ -103,7 +114,7 @@ def tally(column: str, only: tuple[str, pl.Expr] | None = None) -> Measure:
 def frequent(column: str, most: int) -> Measure:
     """Measure the *most* frequent values with their counts; exact unless a part has more distinct ones."""
     filled = pl.col(column).is_not_null()
-    order = [pl.col(_times(column)).filter(filled), pl.col(column).filter(filled)]
+    order = [pl.col(times(column)).filter(filled), pl.col(column).filter(filled)]
     expr = _pairs(column).filter(filled).sort_by(order, descending=[True, False]).head(most).implode()
     return Measure(f"frequent {most} {column!r}", (column,), expr, _tallies, column, grouped=True)
 
@@ -120,37 +131,23 @@ def examples(counted: Measure, condition: pl.Expr, most: int) -> Measure:
 
 
 def measure(
-    frame: pl.DataFrame, measures: Collection[Measure], distinct: Mapping[str, pl.DataFrame] | None = None
+    frame: pl.DataFrame, measures: Collection[Measure], encoded: Mapping[str, Encoded] | None = None
 ) -> Partial:
     """Return the measurements of one part: one query over the rows, one per column over its distinct values.
 
-    Of the columns in *distinct*, these are known already (see `distinct_of`); *frame* need not have them for that.
+    Columns that are *encoded* are in *frame*, too: row by row where a measure needs that, else as `Encoded.filled`.
     """
-    held: dict[str, Any] = {}
-    known = distinct or {}
+    known = encoded or {}
+    held = _looked(frame, [m for m in measures if m.look], known)
     for over in {m.over for m in measures}:
-        asked = [m for m in measures if m.over == over]
+        asked = [m for m in measures if m.over == over and not m.look]
         if over in known:
-            rows = known[over]
+            rows = known[over].distinct
         else:
             rows = _distinct(frame, over, any(m.grouped for m in asked)) if over else frame
         held |= _answers(rows, [m for m in asked if not m.unless_zero])
         held |= _answers(rows, [m for m in asked if m.unless_zero and held.get(m.unless_zero, 1)])
     return {m.key: held.get(m.key) for m in measures}
-
-
-def distinct_of(name: str, encoded: pa.ChunkedArray) -> pl.DataFrame:
-    """Return the distinct values of the dictionary-encoded column *name*, with how many rows have each."""
-    pieces = [_times_of(name, chunk) for chunk in encoded.chunks]
-    if len(pieces) == 1:
-        return pieces[0]
-    return pl.concat(pieces).group_by(name).agg(pl.col(_times(name)).sum())
-
-
-def decoded(name: str, encoded: pa.ChunkedArray) -> pl.Series:
-    """Return the dictionary-encoded column *name*, row by row."""
-    pieces = [pl.Series(name, chunk.dictionary, pl.String).gather(pl.Series(chunk.indices)) for chunk in encoded.chunks]
-    return pl.concat(pieces)
 
 
 def merged(parts: Iterable[Partial], measures: Collection[Measure]) -> Partial:
@@ -181,30 +178,29 @@ def _answers(rows: pl.DataFrame, measures: Collection[Measure]) -> dict[str, Any
     return {m.key: holdable(answer.get_column(m.key)[0]) for m in measures}
 
 
+def _looked(frame: pl.DataFrame, measures: Collection[Measure], encoded: Mapping[str, Encoded]) -> dict[str, Any]:
+    if not measures:
+        return {}
+    kept = frame.select(m.expr.alias(m.key) for m in measures)
+    return {
+        m.key: m.look([encoded.get(name) or frame.get_column(name) for name in m.columns], kept.get_column(m.key))
+        for m in measures
+        if m.look
+    }
+
+
 def _distinct(frame: pl.DataFrame, column: str, grouped: bool) -> pl.DataFrame:
     """Return the distinct values with their counts; every row by itself, if need be, where hardly any repeats."""
     values = frame.select(column)
     if not grouped and values.head(_SAMPLE_ROWS).get_column(column).n_unique() > _MOSTLY * min(
         _SAMPLE_ROWS, values.height
     ):
-        return values.with_columns(pl.lit(1, pl.UInt32).alias(_times(column)))
-    return values.group_by(column).agg(pl.len().alias(_times(column)))
-
-
-def _times_of(name: str, chunk: pa.DictionaryArray) -> pl.DataFrame:
-    codes = chunk.indices.drop_null().to_numpy()
-    times = np.append(np.bincount(codes, minlength=len(chunk.dictionary)), chunk.null_count)
-    values = pl.Series(name, chunk.dictionary, pl.String).extend_constant(None, 1)
-    return pl.DataFrame([values, pl.Series(_times(name), times, pl.UInt32)]).filter(pl.col(_times(name)) > 0)
+        return values.with_columns(pl.lit(1, pl.UInt32).alias(times(column)))
+    return values.group_by(column).agg(pl.len().alias(times(column)))
 
 
 def _pairs(column: str) -> pl.Expr:
-    return pl.struct(pl.col(column).alias("value"), pl.col(_times(column)).cast(pl.Int64).alias(_N))
-
-
-def _times(over: str) -> str:
-    """Name the column of the counts, beside the column of distinct values."""
-    return f"{over} times"
+    return pl.struct(pl.col(column).alias("value"), pl.col(times(column)).cast(pl.Int64).alias(_N))
 
 
 def _chosen(choose: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:

@@ -105,13 +105,13 @@ def _of_condition(metric: Metric, columns: Sequence[Column]) -> Recipe | None:
     # Texts repeat: conditions on their values are evaluated once per distinct value.
     over = _over(columns[0]) if len(names) == 1 and not unique and condition not in _ABOUT_NULLS else ""
     if asked == "filtered_row_count":
-        return Recipe((total(metric.text, names, domain, over),), int)
+        return Recipe((total(metric.text, names, domain, over, of_nulls=True),), int)
     if unique:
         return _of_uniqueness(metric, columns, domain) if asked == "unexpected_count" else _NOTHING
     expected = CONDITIONS[condition](columns, metric.values)
     if expected is None:
         return None
-    counted = total(metric.about(condition), names, domain & ~expected, over)
+    counted = total(metric.about(condition), names, domain & ~expected, over, of_nulls=condition in _ABOUT_NULLS)
     if asked == "unexpected_count":
         return Recipe((counted,), int)
     if asked == "unexpected_values" and len(names) == 1 and condition not in _ABOUT_NULLS:

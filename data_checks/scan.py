@@ -15,7 +15,8 @@ import polars.selectors as cs
 import pyarrow as pa
 
 from data_checks import keys
-from data_checks.measures import Measure, Partial, decoded, distinct_of, measure, merged
+from data_checks.encoded import Encoded
+from data_checks.measures import Measure, Partial, measure, merged
 from data_checks.spill import Spill
 from insitu.batch import Blob
 from insitu.errors import DataError
@@ -135,8 +136,8 @@ def spilled_to(spill: Spill, measures: Collection[Measure]) -> Keep:
         extents = {}
         for key in own:
             if key in piece:
-                extents[key], runs = keys.taken_out(piece[key])
-                spill.add((key, blob.name), runs)
+                extents[key] = piece[key].extents
+                spill.add((key, blob.name), piece[key].runs)
         return {**piece, **extents}
 
     return keep
@@ -173,12 +174,14 @@ def in_flight(do: Callable[[T], R], items: Iterable[T], most: int = IN_FLIGHT) -
 
 def _measured(work: Work, rows: pa.Table) -> Partial:
     """Return the measurements of *rows*; of an encoded column, most are those of its few distinct values."""
-    encoded = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
-    by_row = {column for m in work.measures if not m.over for column in m.columns}
+    encoded = {
+        field.name: Encoded(field.name, rows[field.name]) for field in rows.schema if pa.types.is_dictionary(field.type)
+    }
+    by_row = {column for m in work.measures if not (m.over or m.look or m.of_nulls) for column in m.columns}
     try:
-        distinct = {name: distinct_of(name, rows[name]) for name in encoded}
-        wanted = [decoded(name, rows[name]) for name in encoded if name in by_row]
-        return measure(frame_of(rows.drop_columns(encoded)).with_columns(wanted), work.measures, distinct)
+        frame = frame_of(rows.drop_columns(list(encoded)))
+        texts = [column.rows if name in by_row else column.filled for name, column in encoded.items()]
+        return measure(frame.with_columns(texts), work.measures, encoded)
     except (pl.exceptions.PolarsError, ValueError, OverflowError) as exc:
         raise DataError(
             f"{work.part.where} of blob {work.part.blob.name} holds values that cannot be measured",

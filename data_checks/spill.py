@@ -14,7 +14,7 @@ import numpy as np
 
 from data_checks.keys import Run
 
-_HELD_BYTES = 40 << 20
+_HELD_BYTES = 16 << 20
 Place = tuple[str, str]
 """The key of a measure, and the name of a blob."""
 

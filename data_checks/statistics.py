@@ -37,6 +37,9 @@ _CHECKSUM_BYTES = 8  # numbers after it stay aligned
 _HEAD_BYTES = 8
 _WRITERS = 4
 _NAMED = 3
+_MEASURING = (
+    "conditions", "encoded", "keys", "measures", "patterns", "recipes", "scan", "sketches", "statistics",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -264,9 +267,7 @@ def _whole(value: Any) -> Any:
 def _engine() -> str:
     """Name what computed the entries: another way of measuring is another entry."""
     here, below = Path(__file__).parent, Path(str(tables.__file__)).parent
-    own = (
-        here / f"{name}.py" for name in ("conditions", "keys", "measures", "recipes", "scan", "sketches", "statistics")
-    )
+    own = (here / f"{name}.py" for name in _MEASURING)
     sources = sorted([*own, *below.glob("*.py")])
     digest = sha256(f"{pl.__version__} {pa.__version__}".encode())
     for path in sources:

@@ -15,8 +15,9 @@ from example_blobs import pinned, store_of, suite_of
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from data_checks.conditions import _PORTABLE, Column, matches
+from data_checks.conditions import Column, matches
 from data_checks.engine import validate
+from data_checks.patterns import _PORTABLE
 
 pytestmark = pytest.mark.filterwarnings("ignore:This pattern is interpreted")
 QUICK = settings(
@@ -103,6 +104,16 @@ def found_by_us(asked: str, strings: list[str]) -> list[bool]:
     condition = matches([Column("s", pl.String())], {"regex": asked})
     assert condition is not None
     return pl.DataFrame({"s": strings}, schema={"s": pl.String}).select(condition).to_series().to_list()
+
+
+ALIKE = ["^[A-Z]{2}$", "^[A-Z0-9]+$", "^[A-Z]{1,3}$", "^[A-Z]{2,}$", "^[A-Z ._-]{0,2}$", "^[A-C-]{2}$", "^[A-Z]{0}$"]
+
+
+@pytest.mark.parametrize("asked", ALIKE)
+def test_texts_of_one_class_of_letters_are_told_from_all_others(asked: str) -> None:
+    texts = ["", "A", "AB", "ABC", "ABCD", "A-", "abc", "A1\n", "AB\n", "\n", "Ü", "AÜ"]
+    for strings in ([one, other] for one in texts for other in texts):
+        assert found_by_us(asked, strings) == found_by_python(asked, strings), strings
 
 
 @settings(QUICK, max_examples=500)

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from example_blobs import Store, pinned, store_of, suite_of, write
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from data_checks import keys
 from data_checks.engine import validate
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.errors import BlobChanged
@@ -175,6 +177,31 @@ def test_keys_are_read_again_only_where_ranges_overlap(tmp_path: Path) -> None:
     assert added(2, 990, 1_500) == ({0, 2}, 20)  # the keys of 0 were not kept: its ranges touched no other
     assert added(3, 500, 700) == ({3}, 20 + 400)  # now they were
     assert added(4, 8_000, 8_100) == ({4}, 20 + 400)
+
+
+class _Elsewhere:
+    """Numbers that are made when they are sliced, as those in files are read."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return np.arange(*part.indices(len(self))) * 80 + self._number
+
+
+def test_of_many_runs_that_lie_in_files_few_are_in_memory() -> None:
+    runs = [(_Elsewhere(number),) for number in range(80)]  # 64 MB
+    tracemalloc.start()
+    try:
+        found = keys.counted_together([*runs, runs[0]])
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found.repeated, found.distinct) == (200_000, 8_000_000)
+    assert peak_bytes < 32_000_000
 
 
 SPILLING = """

@@ -21,6 +21,8 @@ from insitu.adapters.attempts import Attempt, Attempts, job_name
 from insitu.adapters.staging import on_the_machine, stage_code
 from insitu.crashpoints import crashpoint
 from insitu.errors import (
+    AccessRefused,
+    BackendUnavailable,
     BlobNotFound,
     InsituError,
     StateDamaged,
@@ -139,7 +141,13 @@ class RemoteJobs:
         job, seen = JobState(self.state, job_id), self._seen.setdefault(job_id, _Seen())
         if seen.beat and (told := self._told(job, seen)):
             return told
-        found = self.launcher.look(job_id)
+        try:
+            found = self.launcher.look(job_id)
+        except (BackendUnavailable, AccessRefused):
+            told = self._told(job, seen)
+            if told or (seen.beat and time.monotonic() - seen.since <= _SILENCE_S):
+                return told or JobStatus("running")  # alive a moment ago: the service may be away for a while
+            raise
         seen.lost = 0 if found else seen.lost + 1
         if found and found.state == "running" and found.phase != "running":
             return found
@@ -264,9 +272,10 @@ class RemoteJobs:
         for part in ("train", "holdout"):
             store = on_the_machine(spec[part]["store"], self.secrets.data, self.secrets.ca_bundle)
             told[part] = {**spec[part], "store": store}
-        if champion := spec["champion"]:
-            parcel = parcels.send(self.state, Path(champion["folder"]))
-            told["champion"] = {"version": champion["version"], "parcel": parcel}
+        for role in ("champion", "challenger"):
+            if (model := spec.get(role)) and "folder" in model:
+                parcel = parcels.send(self.state, Path(model["folder"]))
+                told[role] = {"version": model["version"], "parcel": parcel}
         return told
 
 

@@ -83,6 +83,16 @@ def ask(store, name, query):
     with urlopen(request, timeout=__LIMIT__, context=context) as answer:
         return answer.headers, answer.read(1 << 20).decode("utf-8", "replace")
 
+def listing(store):
+    query = {"comp": "list", "maxresults": "1", "restype": "container"}
+    try:
+        return ask(store, "", query)
+    except HTTPError as exc:
+        if exc.code < 500:
+            raise
+        # One name can break the listing of all: then it is enough that names which nobody has can be listed.
+        return ask(store, "", dict(query, prefix="insitu-does-not-look-here"))
+
 def look(store):
     try:
         with open(store["file"]) as file:
@@ -97,8 +107,10 @@ def look(store):
         return {"problem": "secret", "error": "it holds no " + kind}
     found = {"problem": "", "error": ""}
     try:
-        headers, page = ask(store, "", {"comp": "list", "maxresults": "1", "restype": "container"})
+        headers, page = listing(store)
         found["skew_s"] = skew(headers)
+        if "<EnumerationResults" not in page:
+            found.update(problem="silence", error="an answer that is no blob service's")
         name = re.search("<Name>([^<&]*)</Name>", page)
         if name:
             ask(store, name.group(1), {})

@@ -17,12 +17,12 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
-from urllib3.util import parse_url
+from urllib3.util import make_headers, parse_url
 
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError
 from insitu.images.blobs import check, copy_verified
@@ -288,7 +288,9 @@ def open_pool(host: str) -> PoolManager:
     proxy = getproxies().get("https")
     if not proxy or _is_loopback(host) or proxy_bypass(host):
         return PoolManager(blocksize=1 << 20, ca_certs=ca_file)
-    return ProxyManager(proxy, blocksize=1 << 20, ca_certs=ca_file)
+    auth = parse_url(proxy).auth
+    headers = make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+    return ProxyManager(proxy, proxy_headers=headers, blocksize=1 << 20, ca_certs=ca_file)
 
 
 def reason_of(exc: Exception) -> str:

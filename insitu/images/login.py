@@ -17,10 +17,12 @@ class Challenge:
     Attributes:
         service: How the registry calls itself.
         scope: `repository:NAME:ACTION,ACTION`; empty when it does not say.
+        realm: Address where such tokens are.
     """
 
     service: str
     scope: str = ""
+    realm: str = ""
 
 
 def challenge_of(header: str | None) -> Challenge | None:
@@ -28,7 +30,7 @@ def challenge_of(header: str | None) -> Challenge | None:
     if not header or not _BEARER.match(header):
         return None
     found = {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(header)}
-    return Challenge(found.get("service", ""), found.get("scope", "")) if "realm" in found else None
+    return Challenge(found.get("service", ""), found.get("scope", ""), found["realm"]) if "realm" in found else None
 
 
 class Login(Protocol):

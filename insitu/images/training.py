@@ -19,6 +19,7 @@ REPOSITORY = "insitu-train"
 EDGE_REQUIREMENTS = (
     *("mlflow-skinny", "numpy", "pandas", "pyarrow", "scikit-learn", "skl2onnx", "onnxruntime"),
     *("pydantic", "pyyaml", "isal", "azure-storage-blob"),
+    "tzdata",  # the image has no distribution, and so no time zones
 )
 """What edge jobs import, and what a training script may count on; a model's `train.requirements` come on top."""
 

@@ -74,8 +74,8 @@ def common_length(plain: bytes | memoryview, values: int) -> int | None:
     length = int.from_bytes(plain[:4], "little")
     if not values or len(plain) != values * (4 + length):
         return None
-    lengths = np.frombuffer(plain, np.uint8).reshape(values, 4 + length)[:, :4]
-    return length if (lengths == lengths[0]).all() else None
+    lengths: np.ndarray = np.ndarray(values, "<u4", plain, strides=4 + length)
+    return length if (lengths == length).all() else None
 
 
 def _number(struct: Any, key: int) -> int:

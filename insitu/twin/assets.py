@@ -235,9 +235,8 @@ def _name(document: Document) -> str:
     return str(document["id"]).split("/")[-3]
 
 
-def _age(document: Document) -> tuple[int, str]:
-    name = str(document["name"])
-    return (int(name) if name.isdigit() else 0, str(document["systemData"]["createdAt"]))
+def _age(document: Document) -> str:
+    return str(document["systemData"]["createdAt"])
 
 
 def _is_asked_for(call: Call, document: Document) -> bool:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_places import Place, make_place, started_pids
+from job_places import Place, make_place, started_pids, wait_for
 from twin_places import attach_cluster, state_of, twin_jobs, twin_models, twin_settings
 
 from insitu.adapters.azure.jobs import AzureMlJobs
@@ -28,6 +28,7 @@ from insitu.errors import AccessRefused, BackendUnavailable, InsituError, Regist
 from insitu.jobstate import JobState
 from insitu.ports import JobStatus
 from insitu.settings import AzureMlTraining
+from insitu.training import LogRelay, do_job
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
 
@@ -225,6 +226,9 @@ def test_a_job_for_a_cluster_names_its_target_and_instance_type(estate: Estate, 
     job: Any = azure(place).workspace.ask(lambda client: client.jobs.get(key))
     assert (job.compute, job.resources.instance_type) == ("cluster", "large")
     assert all(check.ok for check in azure(place).checks())
+    wrong = twin_settings(estate, tmp_path, TRAINING__KIND="kubernetes").training  # and the VM as the target
+    assert isinstance(wrong, AzureMlTraining)
+    assert [check.name for check in azure(place).workspace.checks(wrong) if not check.ok] == ["compute target"]
     place.jobs.cancel(key)
     assert place.jobs.status(key) == JobStatus("canceled")
 
@@ -278,6 +282,66 @@ def test_a_workspace_without_experiments_shows_the_jobs_that_it_runs_and_records
     with pytest.raises(RegistryFailed, match="no experiments") as caught:
         Experiments(workspace, jobs_are_runs=False).record("flights", "key-1", "job-1", TAGS)
     assert caught.value.next_action
+
+
+def test_a_workspace_that_takes_no_tags_keeps_the_jobs_that_it_runs_and_records_no_others(
+    estate: Estate, models: AzureMlModels, model: str
+) -> None:
+    estate.faults.add(Fault("status:404", path="runs/log-batch", times=0))
+    models.record(model, "key-1", "job-1", TAGS)
+    with pytest.raises(RegistryFailed):
+        Experiments(models.workspace, jobs_are_runs=False).record(model, "key-2", "job-2", TAGS)
+
+
+# --- waiting ---
+
+
+def waiting_for(place: Place, timeout_s: float = 600) -> Any:
+    """Return what waits for the jobs of a place: the part of a run that it needs."""
+    train = SimpleNamespace(timeout_s=timeout_s)
+    return SimpleNamespace(site=SimpleNamespace(jobs=place.jobs), model=SimpleNamespace(train=train), lease=None)
+
+
+def test_waiting_costs_one_request_a_look_and_looks_grow_rare(estate: Estate, place: Place) -> None:
+    jobs, key = azure(place), key_of(place)
+    assert jobs.poll_s == (5.0, 30.0)
+    jobs.poll_s, jobs.limits_s = (0.1, 0.6), {"queued": 2.0}
+    estate.set_condition("queue-stuck")
+    jobs.submit(key, place.spec("hang"))
+    estate.journal.clear()
+    with pytest.raises(TrainingFailed, match="stayed queued"):
+        do_job(waiting_for(place), key, place.spec("hang"), LogRelay(lambda _: None, lambda _: None))
+    asked = [line for line in estate.journal.lines("public") if line.method == "GET" and f"/jobs/{key}" in line.path]
+    most = 8  # looks in 2 s: pauses of 0.1, 0.15, 0.23, 0.34, 0.51, 0.6 s
+    assert len(asked) <= most + 3  # and those of submitting and canceling
+    assert jobs.status(key) == JobStatus("canceled")
+
+
+def test_a_job_goes_on_though_nobody_may_ask_for_it_any_more(estate: Estate, place: Place) -> None:
+    key = key_of(place)
+    estate.set_condition("queue-stuck")
+    assert place.jobs.submit(key, place.spec("hang")) == key
+    estate.faults.add(Fault("status:401", host="management.azure.com", path=f"/jobs/{key}", times=0, skip=1))
+    with pytest.raises(AccessRefused):
+        do_job(waiting_for(place), key, place.spec("hang"), LogRelay(lambda _: None, lambda _: None))
+    estate.clear()
+    assert place.jobs.submit(key, place.spec("hang")) == key
+    started_pids(place.notes)
+    assert place.starts() == 1
+
+
+@pytest.mark.parametrize("kind", ["status:503", "status:401"])
+def test_a_job_that_gives_signs_of_life_runs_whatever_becomes_of_the_workspace(
+    estate: Estate, place: Place, kind: str
+) -> None:
+    job = place.jobs.submit(key_of(place), place.spec("hang"))
+    started_pids(place.notes)
+    estate.faults.add(Fault(kind, host="management.azure.com", times=0))
+    beats = JobState(azure(place).state, job)
+    first = beats.last_beat()
+    assert {place.jobs.status(job).state for _ in range(3)} == {"running"}
+    wait_for(lambda: beats.last_beat() != first)
+    assert place.jobs.status(job) == JobStatus("running")
 
 
 def test_a_workspace_that_is_not_there_comes_with_a_next_action(estate: Estate, tmp_path: Path) -> None:

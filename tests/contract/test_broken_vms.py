@@ -277,6 +277,18 @@ def test_a_signature_on_the_vm_is_used_and_one_that_may_not_list_is_refused(
     assert blob_check(place).found.startswith("refused: 403")
 
 
+def test_a_name_that_breaks_the_listing_breaks_no_vm(place: Place, emulator: Azurite) -> None:
+    put(emulator, place.container, "bell\x07")
+    assert place.failed() == []
+
+
+def test_a_page_of_somebody_else_is_no_blob_service_s(place: Place, hub: StackHub) -> None:
+    hub.page = b"<html><body>Sign in to the guest network</body></html>"
+    found = blob_check(place).found
+    hub.reset()
+    assert found == "an answer that is no blob service's"
+
+
 def test_a_service_that_the_vm_cannot_reach_is_named(place: Place) -> None:
     nowhere = place.settings["data"].model_copy(update={"account_url": "http://127.0.0.1:9/account"})
     place.settings["data"] = nowhere

@@ -120,6 +120,11 @@ def containers(docker: Docker) -> list[str]:
     return docker("ps", "--all", "--format", "{{.Names}}").split()
 
 
+def test_the_image_of_jobs_knows_time_zones(docker: Docker, image: str) -> None:
+    look = "import pyarrow as pa; print(pa.scalar(0, pa.timestamp('s', 'America/New_York')).as_py().hour)"
+    assert docker("run", "--rm", "--network", "host", image, "python", "-c", look) == "19"
+
+
 def test_a_job_leaves_its_model_and_its_container_is_removed(docker: Docker, here: Callable[..., Here]) -> None:
     site = here(memory_mb=2000)
     job_id = site.jobs.submit("key-of-done", site.spec())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -288,3 +289,15 @@ def test_the_command_plans_and_provisions(load: Load, tmp_path: Path) -> None:
     promised, made, left = run("--plan"), run(), run("--plan")
     assert [one["to_do"] for one in made] == [one["to_do"] for one in promised]
     assert [one["to_do"] for one in left] == [""] * len(left)
+
+
+def test_the_templates_make_the_same_without_an_admin_user() -> None:
+    folder = Path(__file__).parents[2] / "deployments" / "infrastructure"
+    resources = json.loads((folder / "workspace.json").read_text())["resources"]
+    bicep = (folder / "workspace.bicep").read_text()
+    made = sorted(f"{resource['type']}@{resource['apiVersion']}" for resource in resources)
+    assert sorted(re.findall(r"resource \w+ '([^']+)'", bicep)) == made
+    (registry,) = (one for one in resources if one["type"] == "Microsoft.ContainerRegistry/registries")
+    assert registry["properties"] == {"adminUserEnabled": False, "anonymousPullEnabled": False}
+    for words in ("adminUserEnabled: false", "anonymousPullEnabled: false", "allowBlobPublicAccess: false"):
+        assert words in bicep

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_places import Place, make_place, wait_for
+from job_places import LOADER, MLMODEL, Place, make_place, wait_for
 from process_launcher import ProcessLauncher, remote_jobs
 
 from insitu.adapters.remote import RemoteJobs
@@ -171,3 +171,19 @@ def test_a_link_in_the_model_s_folder_travels_as_the_file_that_was_hashed(place:
     stage_code(place.folder, place.spec()["code"], tmp_path / "sent")
     assert [path for path in (tmp_path / "sent").rglob("*") if path.is_symlink()] == []
     assert (tmp_path / "sent/model/link.txt").read_text() == "shared"
+
+
+def test_two_registered_models_are_compared_on_the_other_machine_and_nothing_is_trained(place: Place) -> None:
+    folders = {version: place.notes / version for version in ("1", "2")}
+    for version, folder in folders.items():
+        (folder / "code").mkdir(parents=True)
+        for name, text in (("code/tiny_model.py", LOADER), ("slope.txt", version), ("MLmodel", MLMODEL)):
+            (folder / name).write_text(text)
+    champion, challenger = ({"version": version, "folder": str(folder)} for version, folder in folders.items())
+    spec = place.spec(command=[], code={}, champion=champion, challenger=challenger, golden_rows=0)
+    job_id = place.jobs.submit("k", spec)
+    assert place.ended(job_id) == JobStatus("completed")
+    result = json.loads((place.jobs.output(job_id) / "result.json").read_text())
+    assert result["metrics"]["challenger"]["roc_auc"] == result["metrics"]["champion"]["roc_auc"]
+    assert result["metrics"]["challenger"]["log_loss"] != result["metrics"]["champion"]["log_loss"]
+    assert place.starts() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import ssl
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
 from insitu.adapters.azure.answers import translated
+from insitu.adapters.azure.workspace import Workspace
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed
+from insitu.settings import AzureSettings
 
+GUID = "00000000-0000-4000-8000-000000000000"
 PLANTED = "planted-sig=secret"
 KINDS = [
     kind
@@ -106,3 +110,31 @@ def test_an_error_of_ours_goes_through_as_it_is() -> None:
 def test_another_error_is_let_through() -> None:
     with pytest.raises(RuntimeError), translated("the service"):
         raise RuntimeError
+
+
+def kinds_of_the_ml_library() -> list[type[Exception]]:
+    from azure.ai.ml import exceptions
+
+    found = [kind for _, kind in inspect.getmembers(exceptions, inspect.isclass)]
+    return [kind for kind in found if issubclass(kind, exceptions.MlException)]
+
+
+def test_every_class_of_the_ml_library_is_translated_with_its_cause() -> None:
+    settings = AzureSettings(
+        subscription=GUID, resource_group="g", workspace="w",
+        identity={"tenant": "t", "client_id": GUID, "secret": {"env": "NOT_READ_HERE"}},
+    )  # fmt: skip
+    kinds = kinds_of_the_ml_library()
+    assert len(kinds) >= 15
+    for kind in kinds:
+        for cause, expected in ((None, RegistryFailed), (ServiceRequestError(PLANTED), BackendUnavailable)):
+            with pytest.raises(expected) as caught:
+                Workspace(settings).ask(partial(fail_with, kind, cause), refused=RegistryFailed)
+            assert PLANTED not in str(caught.value)
+            assert caught.value.__suppress_context__
+
+
+def fail_with(kind: type[Exception], cause: Exception | None, _: object) -> None:
+    error = kind.__new__(kind)  # each wants arguments of its own
+    Exception.__init__(error, PLANTED)
+    raise error from cause

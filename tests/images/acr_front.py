@@ -36,6 +36,7 @@ class AcrFront(ThreadingHTTPServer):
         self.fail: dict[str, list[int]] = {}
         self.uses: int | None = None
         self.shown = self.host
+        self.service, self.oauth = self.host, "/oauth2/"
 
     def forget(self, *, refresh: bool = False) -> None:
         """Let every access token have run out, and every refresh token, too."""
@@ -55,8 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
         planned = next((codes for part, codes in self.server.fail.items() if part in path and codes), None)
         if planned:
             return self._say(planned.pop(0), {"errors": [{"code": "UNAVAILABLE"}]}, {"Retry-After": "0"})
-        if path.startswith("/oauth2/"):
-            return self._oauth(path, {key: values[0] for key, values in parse_qs(body.decode()).items()})
+        if path.startswith(self.server.oauth):
+            return self._oauth(
+                path.removeprefix(self.server.oauth),
+                {key: values[0] for key, values in parse_qs(body.decode()).items()},
+            )
         repository, action = self._wanted(path)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if f"{repository}:{action}" not in self.server.access_tokens.get(token, ()):
@@ -83,9 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _oauth(self, path: str, form: dict[str, str]) -> None:
         server = self.server
-        if form.get("service") != server.host:
+        if form.get("service") != server.service:
             return self._say(400, {"errors": [{"code": "BAD_SERVICE"}]})
-        if path == "/oauth2/exchange":
+        if path == "exchange":
             known = form.get("access_token") == ENTRA_TOKEN and form.get("tenant") == TENANT
             if form.get("grant_type") != "access_token" or not known:
                 return self._say(401, {"errors": [{"code": "UNAUTHORIZED", "message": ENTRA_TOKEN}]})
@@ -102,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _challenge(self, repository: str, action: str) -> None:
         server = self.server
         scope = f'scope="repository:{repository}:{action}"'
-        header = f'Bearer realm="http://{server.host}/oauth2/token",service="{server.host}",{scope}'
+        realm = f'realm="http://{server.host}{server.oauth}token"'
+        header = f'Bearer {scope},service="{server.service}", {realm}'
         self._say(401, {"errors": [{"code": "UNAUTHORIZED"}]}, {"WWW-Authenticate": header})
 
     def _lock(self, path: str, wanted: dict[str, bool]) -> None:

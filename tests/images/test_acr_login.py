@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from loopback import free_port
 from insitu.adapters.azure.acr import SCOPE, AcrImages, AcrLogin
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import AccessRefused, BackendUnavailable, PublishFailed
-from insitu.images.client import RegistryImages
+from insitu.images.client import RegistryImages, open_pool
 from insitu.images.login import Challenge, challenge_of
 from insitu.images.manifest import CONFIG_TYPE, MANIFEST_TYPE, canonical, to_json
 from insitu.images.publish import publish_image
@@ -126,6 +127,22 @@ def test_an_upload_goes_on_at_the_same_address_spelled_otherwise(front: AcrFront
     assert images.resolve(digest) is not None
 
 
+def test_a_registry_says_by_itself_how_it_is_called_and_where_its_tokens_are(
+    front: AcrFront, images: AcrImages
+) -> None:
+    front.service, front.oauth = "registry.westeurope.geo", "/sign/in/"
+    assert images.resolve("latest") is None
+    assert "POST /sign/in/exchange" in front.asked
+
+
+def test_no_token_goes_where_a_challenge_of_the_registry_points_to(front: AcrFront, images: AcrImages) -> None:
+    with acr_front(front.registry) as other:
+        there, other.service, front.host = front.host, front.service, other.host
+        assert images.resolve("latest") is None
+        assert other.asked == []
+    assert f"http://{there}" not in front.asked
+
+
 def test_a_registry_that_is_in_trouble_for_a_moment_is_asked_again(front: AcrFront, images: AcrImages) -> None:
     front.fail = {"/oauth2/exchange": [503], "/oauth2/token": [429, 503], "/v2/": [429, 503]}
     assert not images.has_blob(f"sha256:{'0' * 64}")
@@ -173,6 +190,15 @@ def test_nobody_at_the_login_server_is_worth_a_retry() -> None:
     assert not login.ok
 
 
+def test_a_proxy_that_wants_a_login_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://some%40body:pass@proxy.example:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    wanted = b64encode(b"some@body:pass").decode()
+    assert open_pool("insitu.azurecr.io").proxy_headers == {"proxy-authorization": f"Basic {wanted}"}
+    assert not open_pool("127.0.0.1:5000").proxy
+
+
 def test_a_registry_that_wants_a_login_says_how(front: AcrFront) -> None:
     with pytest.raises(PublishFailed, match="registry_login"):
         RegistryImages(front.host, "flights").resolve("latest")
@@ -189,9 +215,9 @@ def test_no_secret_is_in_a_representation(front: AcrFront, images: AcrImages) ->
     [
         (
             'Bearer realm="https://a.azurecr.io/oauth2/token",service="a.azurecr.io",scope="repository:f/x:pull,push"',
-            Challenge("a.azurecr.io", "repository:f/x:pull,push"),
+            Challenge("a.azurecr.io", "repository:f/x:pull,push", "https://a.azurecr.io/oauth2/token"),
         ),
-        ('bearer realm="https://a/t", service=a , error="invalid_token"', Challenge("a")),
+        ('bearer realm="https://a/t", service=a , error="invalid_token"', Challenge("a", realm="https://a/t")),
         ('Basic realm="a"', None),
         ("", None),
         (None, None),

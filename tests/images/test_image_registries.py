@@ -1,10 +1,11 @@
-"""One contract for a layout in a folder and for a real registry, and what only a client can meet."""
+"""One contract for a layout in a folder, a real registry and the twin's ACR, and what only a client can meet."""
 
 from __future__ import annotations
 
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from loopback import free_port
 
+from insitu.adapters.azure.acr import acr_images
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError
 from insitu.images.client import RegistryImages
@@ -21,12 +23,15 @@ from insitu.ports import Descriptor, ImageRegistry
 _CHUNK_BYTES = 100_000
 
 
-@pytest.fixture(params=["layout", pytest.param("registry", marks=pytest.mark.registry)])
+@pytest.fixture(params=["layout", *(pytest.param(name, marks=pytest.mark.registry) for name in ("registry", "acr"))])
 def images(request: pytest.FixtureRequest, tmp_path: Path) -> ImageRegistry:
+    repository = f"contract/{tmp_path.name.strip('_0123456789')}"
     if request.param == "layout":
         return LayoutImages(tmp_path / "a layout")
-    host = request.getfixturevalue("registry_host")
-    return RegistryImages(host, f"contract/{tmp_path.name.strip('_0123456789')}", _CHUNK_BYTES)
+    if request.param == "registry":
+        return RegistryImages(request.getfixturevalue("registry_host"), repository, _CHUNK_BYTES)
+    site = request.getfixturevalue("twin_site")()
+    return replace(acr_images(site.azure, site.registry, repository), chunk_bytes=_CHUNK_BYTES)
 
 
 def blob_of(path: Path, content: bytes, media_type: str = "application/octet-stream") -> Descriptor:

@@ -89,6 +89,12 @@ def test_a_version_of_an_environment_never_changes(client: MLClient) -> None:
         client.environments.get(name, version="2")
 
 
+def test_the_latest_version_is_the_one_that_was_made_last(client: MLClient) -> None:
+    for version in ("7", "of-today"):
+        client.environments.create_or_update(Environment(name="newest", version=version, image="mcr.example/x:1"))
+        assert client.environments.get("newest", label="latest").version == version
+
+
 def test_a_model_is_uploaded_tagged_listed_archived_and_downloaded(client: MLClient, tmp_path: Path) -> None:
     name = new_name("model")
     made = client.models.create_or_update(_model(tmp_path / "model", name, tags={"insitu.run_key": "k"}))

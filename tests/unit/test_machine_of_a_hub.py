@@ -60,6 +60,8 @@ def test_the_view_counts_and_the_resource_fills_in(statuses: list[Any], power: s
         ({"statuses": []}, "not told"),
         ({"statuses": [{"displayStatus": "Not Ready"}]}, "not ready"),
         ({"statuses": [{}]}, "not told"),
+        ({"statuses": [{"displayStatus": "Ready"}, {"displayStatus": "Ready"}]}, "ready"),
+        ({"statuses": [{"displayStatus": "Ready"}, {"displayStatus": "Not Ready"}]}, "ready, not ready"),
     ],
 )
 def test_an_agent_that_is_not_said_to_be_ready_is_not(agent: Any, told: str) -> None:

@@ -15,16 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 from azure.core.credentials import AccessToken
-from urllib3 import PoolManager
+from urllib3 import BaseHTTPResponse, PoolManager
 
 from insitu.adapters.azure.identity import azure_identity
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, PublishFailed
 from insitu.images.client import LOOK_TIMEOUT, SAFE, RegistryImages, base_url, open_pool, reason_of
-from insitu.images.login import Challenge
+from insitu.images.login import Challenge, challenge_of
 from insitu.ports import Check
 from insitu.settings import AzureSettings
 
@@ -69,54 +69,66 @@ class AcrLogin:
         """Return `Bearer …` for *scope*; see `Login`."""
         token, until = self._known.get(scope, ("", 0.0))
         if challenge or time.monotonic() > until:
-            token = self._access_token(_wider(scope, challenge), (challenge and challenge.service) or self.host)
+            token = self._access_token(_wider(scope, challenge))
             self._known[scope] = token, time.monotonic() + _life_s(token) - _MARGIN_S
         return f"Bearer {token}"
 
-    def _access_token(self, scope: str, service: str) -> str:
+    def _access_token(self, scope: str) -> str:
         if self._refresh_token:
-            status, answer = self._ask_token(scope, service)
+            status, answer = self._ask_token(scope)
             if status == 200:
                 return _text(answer, "access_token")
-        self._refresh_token = self._exchange(service)  # none yet, or it has run out or was revoked
-        status, answer = self._ask_token(scope, service)
+        self._refresh_token = self._exchange()  # none yet, or it has run out or was revoked
+        status, answer = self._ask_token(scope)
         if status != 200:
             raise self._refused(status, f"the right to {scope.rpartition(':')[2]} in {scope.split(':')[1]}")
         return _text(answer, "access_token")
 
-    def _exchange(self, service: str) -> str:
-        status, answer = self._ask_refresh_token(service)
+    def _exchange(self) -> str:
+        status, answer = self._ask_refresh_token()
         if status == 401:  # a token that is kept may have been revoked since
             self.identity.forget()
-            status, answer = self._ask_refresh_token(service)
+            status, answer = self._ask_refresh_token()
         if status != 200:
             raise self._refused(status, "who insitu is in [azure]")
         return _text(answer, "refresh_token")
 
-    def _ask_refresh_token(self, service: str) -> tuple[int, Mapping[str, Any]]:
+    def _ask_refresh_token(self) -> tuple[int, Mapping[str, Any]]:
         token = {"access_token": self.identity.get_token(SCOPE).token, "tenant": self.tenant}
-        return self._post("exchange", {"grant_type": "access_token", "service": service, **token})
+        return self._post("exchange", {"grant_type": "access_token", **token})
 
-    def _ask_token(self, scope: str, service: str) -> tuple[int, Mapping[str, Any]]:
-        wanted = {"grant_type": "refresh_token", "service": service, "scope": scope}
+    def _ask_token(self, scope: str) -> tuple[int, Mapping[str, Any]]:
+        wanted = {"grant_type": "refresh_token", "scope": scope}
         return self._post("token", wanted | {"refresh_token": self._refresh_token})
 
     def _post(self, path: str, fields: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
         """Return status and JSON of the answer; a repetition only issues one more token."""
-        url = f"{base_url(self.host)}/oauth2/{path}"
-        try:
-            answer = self._pool.request(
-                "POST", url, body=urlencode(fields).encode(), headers=_FORM, timeout=LOOK_TIMEOUT, retries=SAFE
-            )
-        except urllib3.exceptions.HTTPError as exc:
-            raise self._silent(reason_of(exc)) from None
-        if answer.status == 429 or answer.status >= 500:
-            raise self._silent(str(answer.status))
+        door = self._door
+        body = urlencode({**fields, "service": door.service}).encode()
+        answer = self._ask("POST", urljoin(door.realm, path), body=body, headers=_FORM)
         try:
             value = json.loads(answer.data)
         except ValueError:
             value = None
         return answer.status, value if isinstance(value, dict) else {}
+
+    @cached_property
+    def _door(self) -> Challenge:
+        """How the registry calls itself, and where its tokens are: no other host ever gets one of ours."""
+        usual = Challenge(self.host, realm=f"{base_url(self.host)}/oauth2/token")
+        answer = self._ask("GET", f"{base_url(self.host)}/v2/")
+        said = challenge_of(answer.headers.get("WWW-Authenticate")) or usual
+        is_here = urlsplit(said.realm.lower())[:2] == urlsplit(usual.realm.lower())[:2]
+        return Challenge(said.service or usual.service, realm=said.realm if is_here else usual.realm)
+
+    def _ask(self, method: str, url: str, **options: Any) -> BaseHTTPResponse:
+        try:
+            answer = self._pool.request(method, url, timeout=LOOK_TIMEOUT, retries=SAFE, **options)
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._silent(reason_of(exc)) from None
+        if answer.status == 429 or answer.status >= 500:
+            raise self._silent(str(answer.status))
+        return answer
 
     @cached_property
     def _pool(self) -> PoolManager:

@@ -60,7 +60,8 @@ class Arm:
         began, pause_s = time.monotonic(), _POLL_S[0]
         while True:
             found = self.get(path, api_version) or {}
-            state = str((found.get("properties") or {}).get("provisioningState", "Succeeded" if found else "not there"))
+            told = (found.get("properties") or {}).get("provisioningState")
+            state = str(told or ("Succeeded" if found else "not there"))  # what is made at once need not say so
             if _ENDED.get(state.lower()):
                 return found
             if state.lower() in _ENDED or time.monotonic() - began > (timeout_s if found else _APPEARS_S):

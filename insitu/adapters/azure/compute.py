@@ -143,7 +143,8 @@ class StackHubCompute:
     def _cores(self, hub: Hub, machine: Machine, need: Need, told: _Told) -> Check:
         wanted = str(need.cores)
         try:
-            size = hub.sizes(machine.location).get(machine.size.lower())
+            location = self.hub.region if machine.location == UNKNOWN else machine.location
+            size = hub.sizes(location).get(machine.size.lower())
         except InsituError as error:
             return failed_check("cores", error, wanted)
         if size is None:

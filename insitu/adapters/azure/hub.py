@@ -172,8 +172,8 @@ def _state(codes: Iterable[str], kind: str) -> str:
 
 
 def _agent(agent: Any) -> str:
-    statuses = (agent and agent.statuses) or []
-    return ", ".join(status.display_status or UNKNOWN for status in statuses).lower() or UNKNOWN
+    told = [(status.display_status or UNKNOWN).lower() for status in (agent and agent.statuses) or []]
+    return ", ".join(dict.fromkeys(told)) or UNKNOWN
 
 
 def _sizes(listed: Iterable[Any]) -> dict[str, Size]:

@@ -179,7 +179,11 @@ def hub_endpoints(hub: HubSettings) -> Endpoints:
 def _metadata(arm: str) -> Any:
     policies = [ProxyPolicy(), RetryPolicy(**OPTIONS), ContentDecodePolicy()]
     times = {name: OPTIONS[name] for name in ("connection_timeout", "read_timeout")}
-    with translated(f"the resource manager {arm}"), PipelineClient(arm, policies=policies, **times) as client:
+    next_action = "see whether region, fqdn and arm_endpoint under [hub] are right, and the proxy of [network]"
+    with (
+        translated(f"the resource manager {arm}", next_action=next_action),
+        PipelineClient(arm, policies=policies, **times) as client,
+    ):
         url = f"{arm}/metadata/endpoints"
         response = client.send_request(HttpRequest("GET", url, params={"api-version": _METADATA_VERSION}))
         if response.status_code != 200:

@@ -57,7 +57,11 @@ class AzureMlModels:
 
     def checks(self) -> Sequence[Check]:
         """Return whether the workspace answers; where it runs the jobs, they have asked that. Never raises."""
-        return [] if self._experiments.jobs_are_runs else self.workspace.checks(None)
+        answers = [] if self._experiments.jobs_are_runs else self.workspace.checks(None)
+        if not all(check.ok for check in answers):
+            return answers
+        records = self._experiments.check()
+        return [*answers, records] if records else answers
 
     def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
         """Record the run: in the job's own run where the workspace runs the jobs, else in one of its own."""

@@ -6,10 +6,12 @@ creates is sent once: when its answer is lost, looking tells what became of it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.core import PipelineClient
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
@@ -19,6 +21,10 @@ from azure.core.rest import HttpRequest
 from insitu.adapters.azure.answers import OPTIONS, translated
 from insitu.adapters.azure.workspace import Workspace
 from insitu.errors import BackendUnavailable, InsituError, RegistryFailed
+from insitu.ports import Check
+from insitu.readiness import failed_check
+
+log = logging.getLogger(__name__)
 
 RUN_KEY = "insitu.run_key"
 _METRIC = "metric."
@@ -35,12 +41,37 @@ class Experiments:
         self.workspace, self.jobs_are_runs = workspace, jobs_are_runs
 
     def record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
-        """Give the run its tags and metrics, once; raise `RegistryFailed`, `AccessRefused`, `BackendUnavailable`."""
+        """Give the run its tags and metrics, once.
+
+        Raises:
+            RegistryFailed: The workspace records nothing. Where it runs the jobs that is only told: the job itself
+                bears the run key, and the version of its model all that would stand here.
+            AccessRefused: A right is missing.
+            BackendUnavailable: No answer.
+        """
         try:
             self._record(model, run_key, job_id, tags)
+        except RegistryFailed as error:
+            if not self.jobs_are_runs:
+                raise
+            log.warning("job %s is there without tags and metrics: %s: %s", job_id, error.what, error.found)
         except (LookupError, TypeError, AttributeError) as exc:
             what = f"the experiments of {self.workspace.name} do not answer as they should"
             raise BackendUnavailable(what, found=type(exc).__name__) from None
+
+    def check(self) -> Check | None:
+        """Tell whether runs can be recorded, by looking for one; None where nothing will be. Never raises."""
+        wanted = f"{self.workspace.name} tells where runs are recorded, and answers there"
+        try:
+            if self.jobs_are_runs and not self._address:
+                return None
+            self._ask("GET", "experiments/get-by-name", {"experiment_name": "insitu"})
+        except RegistryFailed as error:
+            if not self.jobs_are_runs:
+                return failed_check("experiments", error, wanted)
+        except InsituError as error:
+            return failed_check("experiments", error, wanted)
+        return Check("experiments", True, f"answer at {urlsplit(self._address).netloc}", wanted)
 
     def _record(self, model: str, run_key: str, job_id: str, tags: Mapping[str, str]) -> None:
         if self.jobs_are_runs and not self._address:

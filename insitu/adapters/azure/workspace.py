@@ -140,6 +140,10 @@ class Workspace:
         state = str(getattr(target.provisioning_state, "value", target.provisioning_state))
         if state != "Succeeded":
             return Check(name, False, f"{training.target} is {state}", wanted, next_action)
+        of_the_other_kind = {"kubernetes": "virtualmachine", "attached-vm": "kubernetes"}[training.kind]
+        if str(target.type).lower() == of_the_other_kind:
+            next_action = "mend kind or target of [training]"
+            return Check(name, False, f"{training.target} is of kind {target.type}", wanted, next_action)
         return Check(name, True, f"{training.target} ({target.type})", wanted)
 
     def _environment_check(self, training: AzureMlTraining) -> Check:

@@ -27,7 +27,7 @@ docs: .venv/.ready ## Build the documentation into var/docs.
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "open var/docs/index.html"
 
-up: .venv/.ready ## Prefect server with UI, worker and MLflow UI for the local site.
+up: .venv/.ready ## Prefect server with UI, worker, watcher and MLflow UI for the local site, until Ctrl-C.
 	@$(BIN)/insitu up
 
 twin: .venv/.ready ## Install what `insitu twin up` runs: Azurite, and on Debian as root sshd and docker-registry.

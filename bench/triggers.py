@@ -7,6 +7,8 @@ measured is our side. The reference of a look is reading the same pages and doin
 from __future__ import annotations
 
 import json
+import math
+import re
 import resource
 import statistics
 import subprocess
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import ROOT, Row, report
+from bench.kit.site import running_site
+from bench.kit.starts import starts
 from insitu.adapters.azure.listing import blobs_of
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Blob
@@ -59,6 +63,9 @@ class Paged:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         return (blob.name for blob in self.list(prefix))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        raise StoreRefused("the blobs of this bench are listed whole")
 
     def stat(self, name: str) -> Blob:
         self.other += 1
@@ -124,35 +131,24 @@ def swarm(root: Path, **wanted: Any) -> dict[str, Any]:
     return told
 
 
-def latency(root: Path, poll_s: float = 1.0, blobs: int = 20) -> list[float]:
-    """Return the seconds from a complete batch to the start of its run, by a service that polls, one by one."""
-    path = f"import sys; sys.path[:0] = [{str(_TESTS)!r}]; "
-    code = f"{path}from bench.triggers import serve; serve({str(root)!r}, {poll_s})"
-    (root / "data").mkdir(parents=True)
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as service:
-        assert service.stdout
-        service.stdout.readline()
-        taken = []
-        for number in range(blobs):
-            time.sleep(0.37 * (number % 5))
-            from_now = time.monotonic()
-            (root / "data" / f"p{number}").mkdir()
-            (root / "data" / f"p{number}" / "a.parquet").write_bytes(b"rows")
-            taken.append(float(service.stdout.readline()) - from_now)
-        service.kill()
-    return taken
+def crash_points() -> list[str]:
+    """Return every point of the watcher, and those before and after its work."""
+    sources = (ROOT / "insitu" / "triggers").glob("*.py")
+    found = {point for file in sources for point in re.findall(r'crashpoint\("(.*?)"\)', file.read_text())}
+    return [*sorted(found), "work:before", "work:after"]
 
 
-def serve(root: str, poll_s: float) -> None:
-    """Be the service of `latency`: print the moment at which each run begins."""
-    from trigger_helpers import Place, Script
-
-    from insitu.triggers.service import Hints, Round, go_on
-
-    place = Place.in_folder(Path(root), rule="files", poll_s=poll_s)
-    script = Script(lambda _: print(time.monotonic(), flush=True) or "done")
-    print("ready", flush=True)
-    go_on([Round(place.watcher(script), lambda *_: None, Hints(place.state, "rides"))])
+def latency(root: Path, poll_s: float = 2.0, blobs: int = 20, fresh: int = 5) -> tuple[list[float], list[float]]:
+    """Return the seconds from a complete batch to the start of its run, one by one; and the same in fresh processes."""
+    with running_site(root, poll_s) as site:
+        waits: list[float] = []
+        for number in range(blobs + fresh):
+            if number == blobs:
+                site.outdate()
+            time.sleep(0.37 * number % poll_s)  # at any moment between two looks
+            waits.append(site.latency_s(number))
+            site.wait_for_rest()
+    return sorted(waits[:blobs]), sorted(waits[blobs:])
 
 
 def main() -> None:
@@ -164,7 +160,10 @@ def main() -> None:
         looks = [look(scratch / "state", 9) for _ in range(3)]
         claimed, killed = swarm(scratch / "claims"), swarm(scratch / "killed", kills=200)
         without = swarm(scratch / "without", claims=False)
-        waits = sorted(latency(scratch / "latency"))
+        at_once = starts(scratch / "starts")
+        at_points = [swarm(scratch / point, crash_at=point) for point in crash_points()]
+        (scratch / "site").mkdir()
+        waits, fresh = latency(scratch / "site")
     middle = {key: statistics.median(one[key] for one in looks) for key in looks[0]}
     print(f"first look at {_KNOWN:,} blobs: {first['s']:.0f} s, {first['sealed']} batches, {first['mb']:.0f} MB")
     rows = [
@@ -173,7 +172,32 @@ def main() -> None:
         Row("look: requests to the data", middle["pages"] + middle["other"], _KNOWN // _PAGE + 1, "pages", "", 41),
         Row("40 batches, 12 watchers", claimed["lines"], without["lines"], "claims switched off", "works", 40),
         Row("the same, 200 killed", killed["lines"], 40, "batches", "works", 40),
-        Row("blob to run, poll 1 s, p95", waits[int(len(waits) * 0.95)], 1.0, "poll interval", "s", 1 + 3),
+        Row(
+            f"the same, killed at {len(at_points)} points, most",
+            max(told["lines"] for told in at_points),
+            40,
+            "batches",
+            "works",
+            40,
+        ),
+        Row("1,000 starts of one run: workers", at_once["won"], at_once["named"], "others that name it", "", 1),
+        Row("the same: until all know", at_once["seconds"], 60, "a minute", "s", 60),
+        Row(
+            "blob to Running, poll 2 s, p50",
+            statistics.median(waits),
+            statistics.median(fresh),
+            "a fresh process per run",
+            "s",
+            5 + 3,
+        ),
+        Row(
+            "blob to Running, poll 2 s, p95",
+            waits[math.ceil(len(waits) * 0.95) - 1],
+            max(fresh),
+            "the same, slowest",
+            "s",
+            2 + 3,
+        ),
     ]
     report("triggers", rows, ["pydantic"])
 

@@ -124,6 +124,9 @@ class Watched:
     def names(self, prefix: str = "") -> Iterator[str]:
         return self.store.names(prefix)
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        return self.store.folders(prefix)
+
     def stat(self, name: str) -> Blob:
         return self.store.stat(name)
 

@@ -37,7 +37,14 @@ _STAND_INS = {ord(sign): chr(_FIRST_STAND_IN + number) for number, sign in enume
 _STAND_IN = re.compile(r"[\ufdd0-\ufdd5]|\\ufdd[0-5]")  # the second form is how repr() and JSON write the first
 
 
-def page(full: Mapping[str, Any], *, title: str, facts: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
+def page(
+    full: Mapping[str, Any],
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    notes: Sequence[str] = (),
+    pictures: Sequence[tuple[str, str]] = (),
+) -> str:
     """Return the page: what failed first, then every expectation with what was observed.
 
     It holds values of the data. No part of it is loaded from elsewhere, and it runs no script.
@@ -47,6 +54,7 @@ def page(full: Mapping[str, Any], *, title: str, facts: Sequence[tuple[str, str]
         title: What was checked.
         facts: Labels and values for the head of the page.
         notes: What the reader should know about how it was checked.
+        pictures: What the gate saw of the model, each with its title, as data URIs.
 
     Raises:
         StateDamaged: *full* is no result of a suite.
@@ -54,7 +62,7 @@ def page(full: Mapping[str, Any], *, title: str, facts: Sequence[tuple[str, str]
     try:
         with _quiet():
             rows = [_row(number, result) for number, result in enumerate(full["results"], start=1)]
-            drawn = _draw(rows, suite=full["suite_name"], title=title, facts=facts, notes=notes)
+            drawn = _draw(rows, suite=full["suite_name"], title=title, facts=facts, notes=notes, pictures=pictures)
     except Exception as exc:  # noqa: BLE001  # whatever it is, its text may quote a value
         raise StateDamaged(
             f"the kept report of {title} cannot be drawn",

@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.environment import LOGGERS
+from flows.running.environment import LOGGERS
 from insitu import telemetry
 from insitu.errors import InsituError
 from insitu.project import find_project

@@ -1,6 +1,6 @@
 """Retrain one model at one site: the order of steps, nothing else.
 
-    snapshot → ready → validate → train → gate → register → containerize → publish
+    snapshot → ready → validate → train → gate (→ approval) → register → containerize → publish
 
 Run it with `insitu retrain MODEL`, from the Prefect UI, or by a schedule. A batch that is done is not
 done twice: a second start with the same run key finds the record of the first. When a blob is overwritten
@@ -19,16 +19,24 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
-from flows.environment import LOGGERS
+from flows.parameters import BatchFile, Model, Params, SiteName
+from flows.running.environment import LOGGERS
+from flows.running.late import superseded_by
+from flows.running.presence import Presence, end_this_process
 from insitu import telemetry
-from insitu.errors import BlobChanged, InsituError
-from insitu.lineage import close, finished, now
+from insitu.errors import BlobChanged, InsituError, RunCancelled, RunUnderWay
+from insitu.gate import PUBLISHED, Decision
+from insitu.lineage import close, finished, now, summarise
 from insitu.project import find_project
 from insitu.runs import Run
+from insitu.settings import load_settings
+from insitu.wiring import open_site
+from tasks.approval import approval
 from tasks.containerize import containerize
 from tasks.gate import gate
+from tasks.limits import check_limits
 from tasks.publish import publish
 from tasks.ready import check_readiness
 from tasks.register import register
@@ -41,29 +49,66 @@ _MORE_SNAPSHOTS = 3
 
 
 @flow(name="retrain", flow_run_name="{model}@{site}", persist_result=False)
-def retrain(model: str, site: str = "local", batch: str | None = None) -> State[Any]:
+def retrain(
+    model: Model,
+    site: SiteName = "local",
+    batch: BatchFile = "",
+    params: Params = {},  # noqa: B006 - never changed; Prefect shows it as the form's default
+) -> State[Any]:
     """Retrain *model* at *site* on the blobs that lie there now.
 
-    Args:
-        model: Name of a folder in models/.
-        site: Name of a file in deployments/sites/, without .toml.
-        batch: Path of a JSON manifest of pinned blobs; without it the current blobs are pinned.
+    What each parameter holds, `flows.parameters` says: the form of the Prefect UI shows it. *batch* is the path of
+    a manifest of pinned blobs, *params* differ from `[train.params]` for this run alone.
 
     Returns:
-        The run record. The state is named `Completed`, `NotPromoted` when the gate said no, or
-        `NothingNew` when this batch was done before.
+        The run record. The state is named `Completed`, `NotPromoted` when gate or people said no,
+        `AwaitingApproval` when a person is to decide, `NothingNew` when this batch was done before, or `Skipped`
+        when the same run is under way: the record's `winner` says where.
     """
     telemetry.switch_off()
     for name in LOGGERS:  # Prefect attaches its handlers to them, but sets no level
         logging.getLogger(name).setLevel(logging.INFO)
+    presence = Presence.of_this_flow_run()
     try:
         project = find_project(Path(os.environ.get("INSITU_PROJECT", ".")), named="INSITU_PROJECT" in os.environ)
-        pin = partial(snapshot_batch, project, model, site, batch)
-        run = pin()
-        with run.site.only_run(model):
-            return _once(run) if batch else _newest(run, pin)
+        settings, _ = load_settings(project, site, model, os.environ)
+        with presence.shown(open_site(project, settings).state):
+            if later := superseded_by(presence.id):
+                return Completed(name="Skipped", message=f"the scheduled run of {later} takes its place")
+            pin = partial(snapshot_batch, project, model, site, batch, params)
+            return _alone(pin, presence, is_pinned=bool(batch))
     except InsituError as error:
         return Failed(message=error.render(), data=error)
+    except BaseException:
+        if not presence.is_cancelled():
+            raise
+        cancelled = RunCancelled("the run was cancelled in Prefect", next_action="start it again: it goes on")
+        return Cancelled(message=cancelled.render(), data=cancelled)
+
+
+def _alone(pin: Callable[[], Run], presence: Presence, *, is_pinned: bool) -> State[Any]:
+    """Do the run while no other run of the model is under way; beside the same run, skip it."""
+    run = pin()
+    only = run.site.only_run(
+        run.model.name,
+        run.key,
+        flow_run=str(presence.id) if presence.id else None,
+        lease_s=run.model.trigger.lease_s,
+        on_lost=end_this_process,
+    )
+    try:
+        with only as lease:
+            try:
+                return _once(run.held_by(lease)) if is_pinned else _newest(run.held_by(lease), pin)
+            except BaseException:
+                if lease.lost:
+                    lease.confirm()  # says so
+                raise
+    except RunUnderWay as busy:
+        if busy.winner is None or busy.winner["run_key"] != run.key:
+            raise
+        record = summarise(run, "Skipped") | {"winner": busy.winner}
+        return Completed(name="Skipped", message=f"it is under way already: {busy.found}", data=record)
 
 
 def _newest(run: Run, pin: Callable[[], Run], more: int = _MORE_SNAPSHOTS) -> State[Any]:
@@ -83,7 +128,8 @@ def _newest(run: Run, pin: Callable[[], Run], more: int = _MORE_SNAPSHOTS) -> St
         )
     close(run, "Superseded", changed)
     get_run_logger().warning("%s; a new snapshot takes its place, %d more at most", changed.what, more - 1)
-    return _newest(pin(), pin, more - 1)
+    assert run.lease
+    return _newest(pin().held_by(run.lease), pin, more - 1)
 
 
 def _once(run: Run) -> State[Any]:
@@ -103,10 +149,19 @@ def _steps(run: Run) -> State[Any]:
     check_readiness(run)
     validate_batch(run)
     trained = train(run)
-    decision = gate(run, trained)
-    if decision.verdict != "promote":
-        return Completed(name="NotPromoted", message="; ".join(decision.reasons), data=close(run, "NotPromoted"))
+    decision = approval(run, trained, gate(run, trained))
+    if decision.outcome not in PUBLISHED:
+        return _not_promoted(run, decision)
     version = register(run, trained, decision)
     image = containerize(run, trained, version)
+    decision = check_limits(run, decision, version, image)
+    if decision.outcome not in PUBLISHED:
+        return _not_promoted(run, decision)
     publication = publish(run, decision, version, image)
     return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))
+
+
+def _not_promoted(run: Run, decision: Decision) -> State[Any]:
+    name = "AwaitingApproval" if decision.outcome == "AwaitingApproval" else "NotPromoted"
+    told = f"{decision.outcome}: {'; '.join(decision.reasons)}"
+    return Completed(name=name, message=told, data=close(run, "NotPromoted"))

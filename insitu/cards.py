@@ -1,20 +1,16 @@
-"""What people read about a run: tables, the model card and its pictures; aggregates only."""
+"""What people read about a run: tables and the model card; aggregates only."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from insitu.gate import Decision, gain
 from insitu.lineage import significant
+from insitu.pictures import Point, pictures_of
 from insitu.settings import GateSettings
 from insitu.slices import gain_in
 from insitu.training import Trained
-
-_COLOURS = {"challenger": "#0072b2", "champion": "#d55e00"}
-"""Two of the colours that colour-blind people can tell apart (Okabe and Ito, 2008)."""
 
 
 def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,7 +47,7 @@ def gate_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
 def _gate_row(name: str, trained: Trained, gate: GateSettings) -> dict[str, Any]:
     metric = gate.metrics[name]
     row = {
-        "metric": f"{name} ({metric.direction} is better)",
+        "metric": f"{name}{f' in {metric.unit}' if metric.unit else ''} ({metric.direction} is better)",
         "challenger": _number(trained.metrics["challenger"][name]),
         "champion": _number(trained.metrics.get("champion", {}).get(name)),
         "floor": _number(metric.floor),
@@ -76,7 +72,14 @@ def slices_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
     ]
 
 
-def model_card(name: str, trained: Trained, decision: Decision, gate: GateSettings, facts: Mapping[str, Any]) -> str:
+def model_card(
+    name: str,
+    trained: Trained,
+    decision: Decision,
+    gate: GateSettings,
+    facts: Mapping[str, Any],
+    history: Sequence[Point] = (),
+) -> str:
     """Return the model card as Markdown, its pictures as data URIs."""
     champion = f"version {decision.champion}" if decision.champion else "none yet"
     lines = [
@@ -90,9 +93,8 @@ def model_card(name: str, trained: Trained, decision: Decision, gate: GateSettin
         "",
         *(f"- **{key}**: {value}" for key, value in facts.items()),
     ]
-    if trained.curves.get("challenger"):
-        picture = base64.b64encode(curves_png(trained.curves)).decode()
-        lines += ["", f"![ROC and calibration curves](data:image/png;base64,{picture})"]
+    for picture in pictures_of(trained.curves, trained.difference, trained.slices, gate, history):
+        lines += ["", picture.markdown]
     return "\n".join(lines)
 
 
@@ -102,31 +104,6 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([str(row[c]) for c in columns] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def curves_png(curves: Mapping[str, Any]) -> bytes:
-    """Draw the ROC and the calibration curves of challenger and champion; return a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    roc, calibration = figure.subplots(1, 2)
-    for role, drawn in curves.items():
-        style = {"label": role, "color": _COLOURS[role], "linestyle": "-" if role == "challenger" else "--"}
-        roc.plot(drawn["roc"]["false_positive_rate"], drawn["roc"]["true_positive_rate"], **style)
-        bins = drawn["calibration"]
-        calibration.plot(
-            [b["predicted"] for b in bins], [b["observed"] for b in bins], marker="o", markersize=3, **style
-        )
-    bins = [b for drawn in curves.values() for b in drawn["calibration"]]  # none on a small holdout
-    highest = max((max(b["predicted"], b["observed"]) for b in bins), default=1.0)
-    for axes, end in ((roc, 1.0), (calibration, highest)):
-        axes.plot([0, end], [0, end], color="#999999", linewidth=0.8)
-        axes.legend(frameon=False)
-    roc.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
-    calibration.set(title="Calibration", xlabel="predicted", ylabel="observed")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=80)
-    return png.getvalue()
 
 
 def _count(value: int | None) -> str:

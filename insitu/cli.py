@@ -17,11 +17,14 @@ from typing import Any
 import click
 
 from insitu import __version__
-from insitu.errors import InsituError
+from insitu.errors import BackendUnavailable, InsituError
 from insitu.options import Commands, batch_option, fail, json_option, project_option, site_option
 
-EXIT_CODES = {"Completed": 0, "NotPromoted": 3}
+EXIT_CODES = {"Completed": 0, "Skipped": 0, "NotPromoted": 3}
 ELSEWHERE: dict[str, str] = {
+    "up": "insitu.commands.up:up",
+    "compare": "insitu.commands.compare:compare",
+    "reproduce": "insitu.commands.reproduce:reproduce",
     "deploy": "insitu.commands.deploy:deploy",
     "twin": "insitu.commands.twin:twin",
     "doctor": "insitu.commands.doctor:doctor",
@@ -31,6 +34,9 @@ ELSEWHERE: dict[str, str] = {
     "quarantine": "insitu.commands.quarantine:quarantine",
     "replay": "insitu.commands.replay:replay",
     "backfill": "insitu.commands.backfill:backfill",
+    "approve": "insitu.commands.approve:approve",
+    "override": "insitu.commands.override:override",
+    "reconcile": "insitu.commands.reconcile:reconcile",
 }
 """Commands in modules of their own, imported when they are asked for."""
 
@@ -128,18 +134,30 @@ def plan(project: Path, model: str, site: str, batch: Path | None, as_json: bool
 
 def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[str, Any]:
     """Run the flow in this process and return the run record; raise what the flow raised."""
-    from flows.environment import prepare
+    from flows.running.environment import prepare
+    from flows.running.server import end_with_server
 
     prepare(project)
+    end_with_server(project, lambda error: click.echo(error.render(), err=True))
     # A polite end, so that the edge job ends with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    from httpx import HTTPError
+
     from flows.retrain import retrain as flow
+    from insitu.lineage import finished
+    from insitu.runs import open_run
 
     # What Prefect says of its temporary server is not about the run.
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.INFO)
-    state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
+    try:
+        state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
+    except HTTPError as exc:  # the Prefect server was away for more than a minute when the run began or ended
+        if record := finished(open_run(project, model, site, batch)):
+            click.echo("the Prefect server was not told of this end: `insitu reconcile` does it", err=True)
+            return record
+        raise BackendUnavailable("the Prefect server gives no answer", found=type(exc).__name__) from None
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         raise outcome
@@ -201,8 +219,10 @@ def report(project: Path, model: str, version: str | None, site: str, wanted: bo
     place = _open_site(project, site, model)
     kept = reports.find_report(place.state, model, version)
     from data_checks import datadocs  # after what can go wrong: it takes seconds
+    from insitu.pictures import kept_pictures
 
-    page = datadocs.page(kept.full, title=model, facts=kept.facts, notes=kept.notes)
+    drawn = [(picture.title, picture.uri) for picture in kept_pictures(place.state, kept.record)]
+    page = datadocs.page(kept.full, title=model, facts=kept.facts, notes=kept.notes, pictures=drawn)
     path = reports.write_page(place.settings.compute.work / "reports", kept, page)
     if as_json:
         click.echo(json.dumps({**kept.to_json(), "page": str(path)}, indent=1))
@@ -235,21 +255,6 @@ def score(project: Path, model: str, request_file: Path | None, version: str, si
         from insitu.console import print_answer
 
         print_answer(request, answer)
-
-
-@main.command()
-@site_option
-@project_option
-def up(project: Path, site: str) -> None:
-    """Run Prefect server with UI, worker and MLflow UI for the local site, until Ctrl-C."""
-    from insitu.services import run_services
-    from insitu.settings import load_site
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        run_services(project, load_site(project, site, os.environ).models, click.echo)
-    except KeyboardInterrupt:
-        click.echo("stopped")
 
 
 @main.group()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from insitu.gate import PUBLISHED
 from insitu.lineage import drift_summary
 from insitu.options import DEFAULT_SITE
 from insitu.ports import Check
@@ -21,6 +22,11 @@ if not console.is_terminal:
     console.width = 200  # a file or a pipe has no width: nothing is cut there
 
 _MOST_COLUMNS = 8
+_TO_DO: dict[str | None, str] = {
+    None: "validate, train, gate; if promoted, publish",
+    **dict.fromkeys(("AwaitingApproval", "Expired"), "ask a person: the model is trained and judged"),
+    **dict.fromkeys(PUBLISHED, "publish: the model is trained and decided"),
+}
 _COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
 
 
@@ -31,6 +37,9 @@ def print_outcome(record: Mapping[str, Any], news: bool) -> None:
             f"[bold]nothing new[/]: batch {record['batch']['fingerprint'][:12]} of {record['model']} "
             f"({record['batch']['blobs']} blobs) was done at {record['finished']}"
         )
+    if winner := record.get("winner"):
+        where = f"process {winner['pid']} of {winner['host']}, since {winner['since']}"
+        console.print(f"[bold]skipped[/]: this run is under way already ({where})")
     print_record(record)
     console.print("next:")
     commands = _next_commands(record)
@@ -45,7 +54,9 @@ def print_record(record: Mapping[str, Any]) -> None:
     decision = record["decision"]
     if decision:
         colour = _COLOURS[decision["verdict"]]
-        console.print(f"[bold]{record['model']}[/]: [bold {colour}]{decision['verdict'].upper()}[/]")
+        outcome = decision.get("outcome")
+        so = f", {outcome}" if outcome not in (None, "Promoted", "Rejected", "Inconclusive") else ""
+        console.print(f"[bold]{record['model']}[/]: [bold {colour}]{decision['verdict'].upper()}[/]{so}")
         for reason in decision["reasons"]:
             console.print(f"  - {escape(reason)}")
     for label, value in _facts(record):
@@ -60,18 +71,21 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     unread = checks["blobs"] - checks["known_blobs"]
     reads = f"{checks['columns']} columns, unread blobs {unread}, measured before {checks['known_blobs']}"
     facts = [
-        ("would do", "nothing: this batch is done" if plan["done"] else "validate, train, gate; if promoted, publish"),
+        ("would do", "nothing: this batch is done" if plan["done"] else _TO_DO.get(plan["outcome"], _TO_DO[None])),
         ("batch", f"{batch['fingerprint'][:12]}: {blobs}"),
         ("split", f"{batch['training_blobs']} blobs to train on, {batch['holdout_blobs']} to judge on"),
         ("champion", f"v{champion}" if champion else "none yet"),
         ("checks", f"{checks['expectations']} expectations of suite {checks['suite']}"),
         ("reads", f"{_mega(checks['bytes_to_read'])}: {reads}"),
     ]
+    if budget := plan["budget"]:
+        told = f"comparison {budget['number']} of {budget['comparisons']} on its rows"
+        facts.append(("holdout", f"{told}: spent, so wait for fresh rows" if budget["spent"] else told))
     if seen := plan["detectable_gain"]:
         told = (
             f"{seen['gain']:.3g} over {seen['over']:+.3g} in {seen['metric']}, in 4 of 5 runs on {seen['rows']:,} rows"
         )
-        facts.append(("would find", told))
+        facts.append(("finds", told))
     facts += [("again", f"{name}: a pass of its own, by Great Expectations' engine") for name in checks["second_pass"]]
     facts += [("note", note) for note in checks["notes"]]
     facts += [
@@ -108,7 +122,7 @@ def print_history(model: str, site: str, records: Sequence[Mapping[str, Any]]) -
         console.print(f"{model} has no runs yet; next: {program()} retrain {model}{_site_words(site)}")
         return
     table = Table(box=None, header_style="dim")
-    for heading in ("finished", "run", "state", "verdict", "version", "metrics", "batch", "image"):
+    for heading in ("finished", "run", "state", "decision", "version", "metrics", "batch", "image"):
         table.add_column(heading, no_wrap=heading != "metrics")
     for record in records:
         table.add_row(*(escape(cell) for cell in _history_row(record)))
@@ -132,6 +146,7 @@ def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     batch, validation, training = record["batch"], record["validation"], record["training"]
+    said = (record["decision"] or {}).get("approval")
     facts = [
         ("state", f"{record['state']} at {record['finished']}"),
         ("run", record["run_key"]),
@@ -144,6 +159,10 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             facts.append(("drift", drift_summary(validation["drift"])))
     if training:
         facts.append(("metrics", _metrics(training["metrics"]) + f" on {training['rows']:,} holdout rows"))
+    if said:
+        until = f", until {said['expires']}" if said["expires"] else ""
+        facts.append(("decided", f"{said['kind']} by {said['who']} at {said['when']}{until}: {said['reason']}"))
+        facts.append(("on record", f"{said['record']}, {said['digest']}"))
     if version := record["model_version"]:
         facts.append(("version", f"{version['name']} version {version['version']}"))
     if image := record["image"]:
@@ -165,6 +184,11 @@ def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             (f"{insitu} show {model} latest{site}", "what it was made of"),
             (f"{insitu} demo add-month{site}", "lets the next month arrive; then retrain again"),
         ][: 3 if model == "flights" else 2]
+    if record["state"] == "Skipped":
+        return [(f"{insitu} history {model}{site}", "how it ended, when it has")]
+    if (record["decision"] or {}).get("outcome") == "AwaitingApproval":
+        asked = f"{insitu} approve {model} {record['run_key'][:12]}{site} --name NAME --reason REASON"
+        return [(asked, "lets it be published (--reject: not); then retrain again")]
     return [
         (f"{insitu} history {model}{site}", "earlier runs"),
         (f"models/{model}/model.toml", "holds the limits of the gate"),
@@ -181,7 +205,7 @@ def _history_row(record: Mapping[str, Any]) -> list[str]:
         record["finished"].removesuffix("+00:00"),
         record["run_key"][:12],
         record["state"] + (f" {record['error']['code']}" if record["error"] else ""),
-        decision["verdict"] if decision else "",
+        (decision.get("outcome") or decision["verdict"]) if decision else "",
         version["version"] if version else "",
         _metrics(record["training"]["metrics"]) if record["training"] else "",
         record["batch"]["fingerprint"][:12],

@@ -49,10 +49,21 @@ def service_probes(site: Site, model: str) -> dict[str, Probe]:
     if site.settings.azure:
         probes["azure identity"] = site.sign_in_checks
     if services:  # one after the other: two threads that import the same large SDK for the first time block each other
-        probes[_RECORDS] = lambda: [check for service in services for check in service.checks()]
+        probes[_RECORDS] = lambda: _in_turn(*(service.checks for service in services))
     if isinstance(images, Diagnosable):
         probes["image registry"] = images.checks
     return probes
+
+
+def key_check(site: Site) -> Check:
+    """Tell whether decisions can be signed; makes no key."""
+    wanted = "an ed25519 key that signs decisions"
+    try:
+        known = site.keys.trusted()
+    except InsituError as error:
+        return failed_check("signing key", error, wanted)
+    found = ", ".join(key.id[:12] for key in known) or "none yet: it is made at the first verdict"
+    return Check("signing key", True, found, wanted)
 
 
 def machine_checks(settings: SiteSettings) -> list[Check]:
@@ -74,8 +85,18 @@ def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]
         probes["image registry"] = lambda: [_published(site, name)]
     probes |= service_probes(site, name)
     records = probes.get(_RECORDS, list)
-    probes[_RECORDS] = lambda: [*records(), _registered(site, name)]
+    probes[_RECORDS] = lambda: _in_turn(records, lambda: [_registered(site, name)])
+    probes["signing key"] = lambda: [key_check(site)]
     return {**probes, "this machine": lambda: machine_checks(site.settings)}
+
+
+def _in_turn(*probes: Probe) -> list[Check]:
+    """Return what *probes* find, up to the one that finds no workspace: the others would wait for it, too."""
+    checks: list[Check] = []
+    for probe in probes:
+        if not any(check.name == "workspace" and not check.ok for check in checks):
+            checks += probe()
+    return checks
 
 
 def _models(project: Path, environ: Mapping[str, str]) -> tuple[dict[str, ModelSettings], list[Check]]:

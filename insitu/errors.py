@@ -12,13 +12,18 @@
     ├── NotReady                          E-READY the compute does not fit the job
     ├── TrainingFailed                    E-TRAIN
     ├── GateFailed                        E-GATE  metrics that cannot be judged
+    ├── DecisionRefused                   E-DEC   no decision on record allows what is to be done
+    ├── AlreadyDecided                    E-DEC   somebody else has decided before
+    ├── SignatureRefused                  E-SIG   bytes that no trusted key has signed
     ├── RegistryFailed                    E-REG   the model registry refuses
     ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
     ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
     ├── DeployFailed                      E-DEP   the web app refuses the relay, or does not run as it should
     ├── StorageFull                       E-DISK
     ├── StateDamaged                      E-STATE a file of the site's state cannot be read
-    ├── RunUnderWay                       E-BUSY  another run of the model holds the lock
+    ├── RunUnderWay                       E-BUSY  another run of the model is at work
+    ├── RunTakenOver                      E-LEASE another process has taken this run over
+    ├── RunCancelled                      E-STOP  somebody cancelled the run in Prefect
     └── BackendUnavailable                E-NET   no answer; the only error that tasks retry
 
 A message names the thing, what was found, what was wanted and what to do next. It never holds a
@@ -31,7 +36,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class InsituError(Exception):
@@ -196,6 +201,22 @@ class GateFailed(InsituError):
     code = "E-GATE"
 
 
+class DecisionRefused(InsituError):
+    """No decision on record allows this, or the site does not let people decide it."""
+
+    code = "E-DEC"
+
+
+class AlreadyDecided(DecisionRefused):
+    """Somebody else has decided before."""
+
+
+class SignatureRefused(InsituError):
+    """What should be signed by a trusted key is not, or is something else than was expected."""
+
+    code = "E-SIG"
+
+
 class RegistryFailed(InsituError):
     """The model registry refused, or holds something unexpected."""
 
@@ -233,9 +254,26 @@ class StateDamaged(InsituError):
 
 
 class RunUnderWay(InsituError):
-    """Another run of the same model is under way."""
+    """Another run of the same model is under way.
+
+    Attributes:
+        winner: Who that is: `run_key`, `host`, `pid`, `flow_run`, `since`; does not travel to other processes.
+    """
 
     code = "E-BUSY"
+    winner: Mapping[str, Any] | None = None
+
+
+class RunTakenOver(InsituError):
+    """Another process has taken over what this one was working on."""
+
+    code = "E-LEASE"
+
+
+class RunCancelled(InsituError):
+    """Somebody cancelled the flow run in Prefect."""
+
+    code = "E-STOP"
 
 
 class BackendUnavailable(InsituError):

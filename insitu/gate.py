@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 from insitu.budget import Share
 from insitu.errors import GateFailed
-from insitu.settings import KNOWN_METRICS, GateSettings, MetricSettings
+from insitu.settings import KNOWN_METRICS, GateSettings, LimitSettings, MetricSettings
 from insitu.slices import objections
 
 Verdict = Literal["promote", "reject", "inconclusive"]
+Outcome = Literal["Promoted", "Approved", "Overridden", "Rejected", "Inconclusive", "AwaitingApproval", "Expired"]
+PUBLISHED: tuple[Outcome, ...] = ("Promoted", "Approved", "Overridden")
+"""Outcomes by which a model is published."""
 
+_UNLIMITED = LimitSettings()
 _HOPELESS = 0.03
 """Share of the interval's half below which an estimate is so near the limit that a thousandfold of rows is needed."""
 
@@ -30,6 +34,10 @@ class Evidence:
         difference: Primary metric, challenger minus champion: estimate, low, high, error (see `insitu.edge.paired`).
         share: What the comparison takes of the holdout's error budget.
         slices: The primary metric in slices of the holdout (see `insitu.edge.slices`).
+        rarer_rows: Rows of the rarer class, 0 for fewer than ten; None where there are no classes.
+        constant: Whether the challenger gives every row the same answer.
+        lost: Why the published model is no champion to compare with; None where it is.
+        score_psi: How far the challenger's answers are from the champion's; None without a champion.
     """
 
     rows: int
@@ -38,30 +46,40 @@ class Evidence:
     difference: Mapping[str, Any] | None = None
     share: Share | None = None
     slices: Sequence[Mapping[str, Any]] = ()
+    rarer_rows: int | None = None
+    constant: bool = False
+    lost: str | None = None
+    score_psi: float | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with its reasons.
+    """A verdict with its reasons, and what became of it.
 
     Attributes:
         champion: The version that the challenger was compared with.
-        approval: The human decision on record; None when nobody was asked.
+        approval: The human decision on record (see `insitu.decisions`): kind, who, when, reason, expires, record,
+            digest; None when nobody has decided.
+        outcome: What holds, by verdict and people; None until the decision is on record.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...]
     champion: str | None = None
-    approval: str | None = None
+    approval: dict[str, Any] | None = None
+    outcome: Outcome | None = None
 
 
-def decide(evidence: Evidence, gate: GateSettings, champion: str | None) -> Decision:
+def decide(
+    evidence: Evidence, gate: GateSettings, champion: str | None, limits: LimitSettings = _UNLIMITED
+) -> Decision:
     """Return the verdict over *evidence*.
 
-    Floors and slices come first: a floor that is missed and a slice that got worse reject. Without a
-    champion they decide alone. With one, the interval of the primary metric's difference must clear the
-    policy's limit: wholly on the good side promotes, wholly on the bad side rejects, anything else is
-    inconclusive, and so is everything once the holdout's error budget is spent.
+    Floors, limits and slices come first: a floor that is missed, one answer to everything, answers too far from
+    the champion's and a slice that got worse reject. Without a champion, or with one that cannot be compared
+    with, they decide alone, as the gate's policy for that allows. With one, the interval of the primary metric's
+    difference must clear the policy's limit: wholly on the good side promotes, wholly on the bad side rejects,
+    anything else is inconclusive, and so is everything once the holdout's error budget is spent.
 
     Raises:
         GateFailed: A metric or the difference from the champion is missing, not finite or out of its
@@ -69,11 +87,14 @@ def decide(evidence: Evidence, gate: GateSettings, champion: str | None) -> Deci
     """
     _require_judgeable(evidence, gate)
     against, unproven = objections(evidence.slices, gate)
-    if missed := [*_missed_floors(evidence.challenger, gate.metrics), *against]:
+    if missed := [*_missed_floors(evidence.challenger, gate.metrics), *_strange(evidence, limits), *against]:
         return Decision("reject", tuple(missed), champion)
     held = "every metric reaches its floor" if any(m.floor is not None for m in gate.metrics.values()) else ""
     if champion is None:
-        return Decision("promote", tuple(filter(None, [held, "there is no champion yet"])))
+        return _alone(held, "there is no champion yet", gate.first_model, "gate.first_model", None)
+    if evidence.lost is not None and gate.unusable_champion != "fail":
+        reason = f"champion {champion} cannot be compared with: {evidence.lost}"
+        return _alone(held, reason, gate.unusable_champion, "gate.unusable_champion", champion)
     if evidence.difference is None:
         raise GateFailed(f"the difference in {gate.primary} from champion {champion} is missing")
     if evidence.share and evidence.share.is_spent:
@@ -82,6 +103,22 @@ def decide(evidence: Evidence, gate: GateSettings, champion: str | None) -> Deci
     if verdict == "promote" and unproven:
         verdict = "inconclusive"
     return Decision(verdict, tuple(filter(None, [held, reason, *unproven])), champion)
+
+
+def _alone(held: str, reason: str, verdict: Verdict, key: str, champion: str | None) -> Decision:
+    """Return the verdict over a model that is compared with no other."""
+    policy = "" if verdict == "promote" else f"{key} leaves that to people"
+    return Decision(verdict, tuple(filter(None, [held, reason, policy])), champion)
+
+
+def _strange(evidence: Evidence, limits: LimitSettings) -> Iterator[str]:
+    """Yield what is wrong with the challenger's answers, however good its metrics are."""
+    if evidence.constant:
+        yield "the challenger gives every row the same answer"
+    found, most = evidence.score_psi, limits.max_score_psi
+    if most is not None and found is not None and not found <= most:
+        wanted = f"wanted at most {most:.3g} (limits.max_score_psi)"
+        yield f"the answers moved from the champion's: psi {found:.3g}, {wanted}"
 
 
 def gain(evidence_difference: Mapping[str, Any], higher_is_better: bool) -> tuple[float, float, float]:
@@ -159,16 +196,36 @@ def _require_judgeable(evidence: Evidence, gate: GateSettings) -> None:
             wanted=f"at least {gate.min_rows} (gate.min_rows)",
             next_action="raise data.holdout_blobs, or wait for more data",
         )
+    _require_enough(evidence, gate)
     for role, metrics in (("challenger", evidence.challenger), ("champion", evidence.champion)):
-        for name in gate.metrics if metrics is not None else ():
-            _require_sane(role, name, (metrics or {}).get(name, math.nan))
+        for name, settings in gate.metrics.items() if metrics is not None else ():
+            _require_sane(role, name, (metrics or {}).get(name, math.nan), settings)
     ends = [evidence.difference[end] for end in ("estimate", "low", "high")] if evidence.difference else []
     if not all(map(math.isfinite, ends)):
         raise GateFailed(f"the difference in {gate.primary} cannot be computed on this holdout")
 
 
-def _require_sane(role: str, name: str, value: float) -> None:
-    low, high = KNOWN_METRICS[name].lowest, KNOWN_METRICS[name].highest
+def _require_enough(evidence: Evidence, gate: GateSettings) -> None:
+    for name, metric in gate.metrics.items():
+        if evidence.rows < (metric.min_rows or 0):
+            raise GateFailed(
+                f"the holdout is too small for {name}",
+                found=f"{evidence.rows} rows with a known label",
+                wanted=f"at least {metric.min_rows} (gate.metrics.{name}.min_rows)",
+                next_action="raise data.holdout_blobs, or wait for more data",
+            )
+    if evidence.rarer_rows is not None and evidence.rarer_rows < gate.min_class_rows:
+        raise GateFailed(
+            f"the holdout has too few rows of one class to judge a model by {gate.primary}",
+            found=f"{evidence.rarer_rows} rows of the rarer class" if evidence.rarer_rows else "none, or fewer than 10",
+            wanted=f"at least {gate.min_class_rows} of each (gate.min_class_rows)",
+            next_action="raise data.holdout_blobs, or see whether the label is still filled",
+        )
+
+
+def _require_sane(role: str, name: str, value: float, settings: MetricSettings) -> None:
+    low = KNOWN_METRICS[name].lowest if settings.lowest is None else settings.lowest
+    high = KNOWN_METRICS[name].highest if settings.highest is None else settings.highest
     if not (math.isfinite(value) and low <= value <= high):
         raise GateFailed(
             f"the {role}'s {name} cannot be judged",

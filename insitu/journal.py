@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from insitu.crashpoints import crashpoint
-from insitu.errors import BlobExists, BlobNotFound, StateDamaged
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, StateDamaged
 from insitu.ports import BlobStore
 
 T = TypeVar("T")
@@ -29,13 +29,19 @@ def read_json(state: BlobStore, name: str) -> Any:
         ) from exc
 
 
-def write_json(state: BlobStore, name: str, value: Any) -> None:
-    """Write JSON values as a blob, over what was there."""
-    data = json.dumps(value, indent=1).encode()
-    try:
-        state.create(name, data)
-    except BlobExists:
-        state.replace(name, data, etag=state.stat(name).etag)
+def write_json(state: BlobStore, name: str, value: Any, fence: Callable[[], object] = lambda: None) -> None:
+    """Write JSON values as a blob, over what was there; *fence* is asked again when another wrote meanwhile."""
+    data, etag = json.dumps(value, indent=1).encode(), None
+    while True:
+        fence()
+        try:
+            if etag is None:
+                state.create(name, data)
+            else:
+                state.replace(name, data, etag=etag)
+            return
+        except (BlobExists, BlobChanged):
+            etag = state.stat(name).etag
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,17 @@ class Journal:
     """What a run has finished, under `runs/MODEL/KEY/` in the site's state.
 
     A step that ended is found by the next start with the same run key. A step that raised leaves
-    nothing here, so it is tried again. One run of a model holds its lock, so nobody else writes.
+    nothing here, so it is tried again.
+
+    Attributes:
+        fence: Raises `RunTakenOver` when this process may not go on: asked before each step, and between reading a
+            version and writing the next, so that what was taken over is never written over what its heir wrote.
     """
 
     state: BlobStore
     model: str
     key: str
+    fence: Callable[[], object] = field(default=lambda: None, repr=False, compare=False)
 
     def once(self, step: str, kind: type[T], work: Callable[[], T], still: Callable[[T], bool] = lambda _: True) -> T:
         """Return the value of *step*: from the journal, or by doing *work* and writing it down.
@@ -64,6 +75,7 @@ class Journal:
     def again(self, step: str, kind: type[T], work: Callable[[], T]) -> T:
         """Do *work*, whatever the journal holds, and write its value down."""
         crashpoint(f"{step}:before")
+        self.fence()
         started = time.monotonic()
         value = work()
         crashpoint(f"{step}:done")
@@ -81,7 +93,7 @@ class Journal:
 
     def keep(self, what: str, value: Any) -> None:
         """Write JSON values beside the steps, over what was there."""
-        write_json(self.state, self.name(what), value)
+        write_json(self.state, self.name(what), value, self.fence)
 
     def name(self, what: str) -> str:
         """Return the blob that holds *what* about this run."""

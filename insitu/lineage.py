@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.errors import DataError, InsituError, UsageError
+from insitu.gate import PUBLISHED
 from insitu.journal import Journal, read_json
 from insitu.ports import BlobStore
+from insitu.rulings import standing_of
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
@@ -20,6 +22,9 @@ EGRESS = "egress"
 
 PROFILE = "profile"
 """The journal's name of what a validation keeps of the training data: private."""
+
+LIMITS = "limits"
+"""The journal's name of the limits that the finished image did not keep: it is not published, whoever allows it."""
 
 FINAL_STATES = ("Completed", "NotPromoted")
 """Ends that a second start with the same run key finds and leaves alone."""
@@ -49,6 +54,9 @@ def finished(run: Run) -> dict[str, Any] | None:
     record: dict[str, Any] | None = run.journal.entry("record")
     if record is None or record["state"] not in FINAL_STATES:
         return None
+    if record["state"] == "NotPromoted" and run.journal.entry(LIMITS) is None:
+        stands = standing_of(run)  # of a record from before decisions were signed there is none
+        return None if stands and (stands.asks or stands.outcome in PUBLISHED) else record
     if record["state"] == "Completed":
         here = run.journal.entry(run.step_name("publish"))
         # A layout is files of this machine: they may have been cleared away.
@@ -128,7 +136,8 @@ def now() -> str:
 
 
 _TOLD = (
-    "job", "backend", "seconds", "rows", "difference", "share", "slices", "claimed", "onnx", "peak_memory_bytes"
+    "job", "backend", "seconds", "rows", "difference", "share", "slices", "score_psi", "overlap", "lost", "claimed",
+    "onnx", "peak_memory_bytes",
 )  # fmt: skip
 
 
@@ -138,6 +147,16 @@ def _training(trained: Mapping[str, Any] | None) -> dict[str, Any] | None:
     metrics = trained["metrics"]
     training = {key: trained.get(key) for key in _TOLD} | {"metrics": metrics["challenger"], "compared": metrics}
     return {key: significant(value) for key, value in training.items()}
+
+
+def metric_history(state: BlobStore, model: str, metric: str) -> list[tuple[str, float]]:
+    """Return version and *metric* of each published version, oldest first, as its own run measured it."""
+    done = (record for record in Records(state).of_model(model) if record["state"] == "Completed")
+    return [
+        (record["model_version"]["version"], record["training"]["metrics"][metric])
+        for record in done
+        if record["training"]["metrics"].get(metric) is not None
+    ]
 
 
 def champion_profile(run: Run) -> tuple[str, dict[str, Any]] | None:

@@ -88,6 +88,13 @@ batch_option = click.option(
 )
 
 
+def name_and_reason(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command *who* decides, and the *reason*: both go on record."""
+    who = click.option("--name", "who", required=True, help="Who decides. Nobody checks it: it goes on record.")
+    reason = click.option("--reason", required=True, help="Why. It goes on record.")
+    return who(reason(command))
+
+
 def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
     ctx.find_root().obj = "json" if wanted else None
     return wanted

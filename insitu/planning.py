@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from insitu.doctor import LIMIT_S, machine_checks, service_probes
+from insitu.budget import foresee
+from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes
 from insitu.gate import detectable_gain, limit_of
 from insitu.lineage import Records, finished, significant
 from insitu.ports import Check
 from insitu.readiness import AMOUNTS, check_command, check_requirements, forecast, side_by_side
+from insitu.rulings import standing_of
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
@@ -30,6 +32,7 @@ def readiness_of(run: Run) -> list[Check]:
         checks = [*side_by_side(probes, LIMIT_S), *machine_checks(run.site.settings)]
     if run.site.has_job(run.key):
         checks = [check for check in checks if check.name not in AMOUNTS]
+    checks += [check for check in [key_check(run.site)] if not check.ok]  # better now than after training
     if run.site.settings.training.kind != "process":  # elsewhere the job's own environment holds what it requires
         return checks
     return [*checks, check_command(train.command, run.model_folder), *check_requirements(train.requirements)]
@@ -38,9 +41,11 @@ def readiness_of(run: Run) -> list[Check]:
 def outlook(run: Run) -> dict[str, Any]:
     """Return as JSON values what the run would work on.
 
-    `done` tells that this batch was done before, so that nothing would happen; `new_blobs` are those
-    that no earlier record of the model holds.
+    `done` tells that this batch was done before, so that nothing would happen; `outcome` what was decided about
+    one that is not; `new_blobs` are those that no earlier record of the model holds.
     """
+    done = finished(run) is not None
+    stands = None if done else standing_of(run)
     records = Records(run.site.state).of_model(run.model.name)
     seen = {(blob["name"], blob["etag"]) for record in records for blob in record["batch"]["manifest"]["blobs"]}
     champion = run.site.models.alias(run.model.name, CHAMPION)
@@ -48,7 +53,8 @@ def outlook(run: Run) -> dict[str, Any]:
         "model": run.model.name,
         "site": run.site.name,
         "run_key": run.key,
-        "done": finished(run) is not None,
+        "done": done,
+        "outcome": stands and stands.outcome,
         "batch": {
             "fingerprint": run.batch.fingerprint,
             "blobs": len(run.batch.blobs),
@@ -58,9 +64,16 @@ def outlook(run: Run) -> dict[str, Any]:
             "holdout_blobs": len(run.holdout.blobs),
         },
         "champion": champion and champion.version,
+        "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
         "readiness": [asdict(check) for check in readiness_of(run)],
     }
+
+
+def _budget(run: Run) -> dict[str, Any]:
+    """Return which comparison on its holdout the run would be, of how many, and whether nothing is left for it."""
+    share = foresee(run.site.state, run.model.name, run.holdout, run.key, run.model.gate)
+    return {"number": share.number, "comparisons": share.comparisons, "spent": share.is_spent}
 
 
 def _detectable(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -27,6 +27,10 @@ class BlobStore(Protocol):
         """Yield the names under *prefix*, in name order; cheaper than `list`, which knows versions."""
         ...
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield what names under *prefix* have up to their next slash, in name order: one level, however much below."""
+        ...
+
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
         ...
@@ -268,6 +272,10 @@ class Scorer(Protocol):
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Return status and body of one HTTP request; raise `ImageFailed` when nobody answers."""
+        ...
+
+    def peak_memory_bytes(self) -> int | None:
+        """Return the most memory that the server took so far; None where nobody can tell."""
         ...
 
 

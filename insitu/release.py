@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from insitu.crashpoints import crashpoint
-from insitu.errors import ImageFailed
-from insitu.gate import Decision
+from insitu.decisions import Kept
+from insitu.errors import DecisionRefused, ImageFailed
+from insitu.gate import PUBLISHED, Decision
 from insitu.images.assemble import ImageSpec, assemble_image
 from insitu.images.environment import serving_requirements
 from insitu.images.publish import Sent, publish_image
-from insitu.lineage import EGRESS, significant
+from insitu.limits import exceeded
+from insitu.lineage import EGRESS, LIMITS, significant
 from insitu.ports import ImageRegistry, ModelVersion, Scorer
+from insitu.rulings import require_allowed
 from insitu.runs import Run
+from insitu.settings import ModelSettings
 from insitu.training import Trained
 from insitu.wiring import CHAMPION
 
@@ -32,6 +38,9 @@ class BuiltImage:
         layers: Per layer: what it holds, digest, size_bytes.
         runtime: What answers in it: `onnx` or `pyfunc`.
         max_difference: Largest deviation from the trained model's answers over the golden rows.
+        decision: Digest of the decision that its label names (`Record.statement`).
+        latency_ms: Milliseconds that its server took for one row, by the median of the golden rows.
+        peak_memory_bytes: Most memory that its server took; None where the system does not tell.
     """
 
     digest: str
@@ -39,6 +48,9 @@ class BuiltImage:
     layers: tuple[dict[str, Any], ...]
     runtime: str
     max_difference: float
+    decision: str = ""
+    latency_ms: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,8 @@ def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
     models, tags = run.site.models, run_tags(run, trained, decision)
     _note_tags(run, "run tags", tags)
     models.record(run.model.name, run.key, trained.job, tags)
-    if decision.verdict == "promote" or not models.archives_rejected:
+    open_still = decision.outcome in (*PUBLISHED, "AwaitingApproval", "Expired")
+    if decision.verdict == "promote" or open_still or not models.archives_rejected:
         return False
     version = register_model(run, trained, decision)
     models.archive(version.name, version.version)
@@ -105,9 +118,10 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
 
     Raises:
         ImageFailed: The image cannot be assembled, does not start or answers differently.
+        DecisionRefused: No decision on record allows publishing the model.
     """
+    decided = require_allowed(run).record.statement
     job = run.site.jobs.output(trained.job)
-    portable = bool(trained.onnx and trained.onnx["usable"])
     facts = {
         "model": run.model.name,
         "version": version.version,
@@ -115,22 +129,12 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
         "batch_fingerprint": run.batch.fingerprint,
         "code": run.code_hash,
     }
-    model_folder, images = job / "output" / "model", run.site.settings.images.root
-    own = () if portable else run.model.train.requirements
-    image = assemble_image(
-        ImageSpec(
-            model_folder=model_folder,
-            onnx=job / "output" / "model.onnx" if portable else None,
-            requirements=(*serving_requirements(model_folder, "onnx" if portable else "pyfunc"), *own),
-            metadata=facts | {"task": run.model.target.task},
-            labels={f"io.insitu.{key}": value for key, value in facts.items()},
-        ),
-        layout=images / run.model.name,
-        work=images / ".cache",
-    )
+    images, spec = run.site.settings.images.root, image_spec(run.model, job, trained.onnx, facts, decided)
+    image = assemble_image(spec, layout=images / run.model.name, work=images / ".cache")
     crashpoint("containerize:assembled")
     with run.site.scoring.run(run.site.layout(run.model.name), image.digest) as scorer:
         gap = compare_answers(scorer, job / "golden.json", run.model.smoke.tolerance)
+        latency_ms, memory = median_latency_ms(scorer, job / "golden.json"), scorer.peak_memory_bytes()
     return BuiltImage(
         digest=image.digest,
         size_bytes=image.size_bytes,
@@ -138,9 +142,50 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
             {"title": layer.title, "digest": layer.descriptor.digest, "size_bytes": layer.descriptor.size_bytes}
             for layer in image.layers
         ),
-        runtime="onnx" if portable else "pyfunc",
+        runtime="onnx" if spec.onnx else "pyfunc",
         max_difference=gap,
+        decision=decided,
+        latency_ms=latency_ms,
+        peak_memory_bytes=memory,
     )
+
+
+def image_spec(
+    model: ModelSettings, job: Path, onnx: Mapping[str, Any] | None, facts: Mapping[str, str], decided: str
+) -> ImageSpec:
+    """Return what goes into the image of the model that was left in *job*: the same *facts*, the same digest."""
+    portable, folder = bool(onnx and onnx["usable"]), job / "output" / "model"
+    own = () if portable else model.train.requirements
+    return ImageSpec(
+        model_folder=folder,
+        onnx=job / "output" / "model.onnx" if portable else None,
+        requirements=(*serving_requirements(folder, "onnx" if portable else "pyfunc"), *own),
+        metadata={**facts, "task": model.target.task},
+        labels={f"io.insitu.{key}": value for key, value in {**facts, "decision": decided}.items()},
+    )
+
+
+def median_latency_ms(scorer: Scorer, golden: Path) -> float:
+    """Return how many milliseconds a request for one golden row takes, by the median over them."""
+    request, taken_ms = json.loads(golden.read_text())["request"]["dataframe_split"], []
+    for row in request["data"]:
+        body = json.dumps({"dataframe_split": {**request, "data": [row]}}).encode()
+        started = time.perf_counter()
+        scorer.request("POST", "/score", body)
+        taken_ms.append((time.perf_counter() - started) * 1000)
+    return round(median(taken_ms), 2)
+
+
+def keep_to_limits(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Decision:
+    """Return *decision*, or a rejection where the image is beyond a limit; the version is archived then."""
+    over = tuple(exceeded(run.model.limits, image.size_bytes, image.latency_ms, image.peak_memory_bytes))
+    if not over:
+        return decision
+    run.site.models.archive(version.name, version.version)
+    rejected = replace(decision, verdict="reject", reasons=over, outcome="Rejected")
+    run.journal.keep(LIMITS, list(over))
+    run.journal.keep("gate", {**run.journal.entry("gate"), "value": asdict(rejected)})
+    return rejected
 
 
 def compare_answers(scorer: Scorer, golden: Path, tolerance: float) -> float:
@@ -184,9 +229,11 @@ def publish_model(
     finished late, or published to one more registry, leaves a newer champion alone.
 
     Raises:
+        DecisionRefused: No decision on record allows it, or the image is labelled with another one.
+        SignatureRefused: What is on record is not what a trusted key has signed.
         PublishFailed: The registry refuses, or gives back another digest than was sent.
     """
-    model, sent_bytes = run.model.name, 0
+    model, sent_bytes, allowed = run.model.name, 0, _require_decision(run, image)
 
     def note(sent: Sent) -> None:
         nonlocal sent_bytes
@@ -199,9 +246,29 @@ def publish_model(
     tags = (version.version, "latest") if champion else (version.version,)
     publication = publish_image(image.digest, run.site.layout(model), run.site.registry(model), tags, note)
     crashpoint("publish:pushed")
-    facts = {"insitu.image": image.digest, "insitu.reference": publication.reference}
+    facts = {"insitu.image": image.digest, "insitu.reference": publication.reference, **decision_tags(allowed)}
+    _note_tags(run, "decision tags", facts)
     run.site.models.tag(model, version.version, facts)
     crashpoint("publish:tagged")
     if champion:
         run.site.models.set_alias(model, CHAMPION, version.version)
     return Published(publication.reference, publication.digest, champion)
+
+
+def decision_tags(allowed: Kept) -> dict[str, str]:
+    """Return what the registered version tells of the decision that let it be published."""
+    record = allowed.record
+    tags = {"insitu.decision": allowed.digest, "insitu.decision.kind": record.kind, "insitu.approver": record.who}
+    return tags | ({"insitu.decision.expires": record.expires} if record.expires else {})
+
+
+def _require_decision(run: Run, image: BuiltImage) -> Kept:
+    allowed = require_allowed(run)
+    if image.decision != allowed.record.statement:
+        raise DecisionRefused(
+            f"the image of run {run.key[:12]} is labelled with another decision than the one on record",
+            found=image.decision or "none",
+            wanted=allowed.record.statement,
+            next_action="start the run again: the image is built anew",
+        )
+    return allowed

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from insitu import __version__
@@ -17,7 +19,8 @@ from insitu.batch import Batch, Blob
 from insitu.errors import DataError, SettingsError, UsageError
 from insitu.files import file_digests
 from insitu.journal import Journal
-from insitu.settings import DataSettings, ModelSettings, load_settings
+from insitu.leases import Lease
+from insitu.settings import DataSettings, ModelSettings, load_settings, with_params
 from insitu.wiring import Site, open_site
 
 _THAT_MATTER: dict[str, Any] = {
@@ -26,18 +29,27 @@ _THAT_MATTER: dict[str, Any] = {
     "train": {"command", "params", "requirements"},
     "drift": True,
     "gate": True,
+    "limits": True,
     "smoke": True,
 }
 """Settings that change what comes out; limits of time, memory and output do not."""
 
+_OF_PEOPLE: dict[str, Any] = {"gate": {"approval", "approval_timeout_s"}}
+"""Settings of who decides over a model: the model is the same, whoever does."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """What every step of the flow needs."""
+    """What every step of the flow needs.
+
+    Attributes:
+        lease: Says that this process is the one that works on it; without one, somebody only looks.
+    """
 
     site: Site
     model: ModelSettings
     batch: Batch
+    lease: Lease | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -46,14 +58,22 @@ class Run:
         It names the job, tags the model version and labels the image, so a second start with the
         same key finds what the first one did.
         """
-        parts = {
+        return sha256(json.dumps(self._parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {
             "batch": self.batch.fingerprint,
             "code": self.code_hash,
-            "settings": self.model.model_dump(mode="json", include=_THAT_MATTER),
+            "settings": self.model.model_dump(mode="json", include=_THAT_MATTER, exclude=_OF_PEOPLE),
             "site": self.site.name,
             "insitu": __version__,
         }
-        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the key is a hash over, and the files behind the hash of the code."""
+        return self._parts | {"files": self.code, "suite": sha256(self.suite_file.read_bytes()).hexdigest()}
 
     @cached_property
     def code(self) -> dict[str, str]:
@@ -66,10 +86,18 @@ class Run:
         suite = sha256(self.suite_file.read_bytes()).hexdigest()
         return sha256(json.dumps([self.code, suite]).encode()).hexdigest()
 
+    def held_by(self, lease: Lease) -> Run:
+        """Return the run as the one that the holder of *lease* works on."""
+        if lease.held.work != self.key:
+            lease.confirm(self.key)
+        return replace(self, lease=lease)
+
     @property
     def journal(self) -> Journal:
         """What this run has finished so far."""
-        return Journal(self.site.state, self.model.name, self.key)
+        if self.lease is None:
+            return Journal(self.site.state, self.model.name, self.key)
+        return Journal(self.site.state, self.model.name, self.key, self.lease.confirm)
 
     def step_name(self, step: str) -> str:
         """Return the journal's name of *step*; publishing is a step of its own per destination."""
@@ -105,20 +133,32 @@ class Run:
         return sorted(self.batch.blobs, key=lambda blob: _partition(blob, key)) if key else self.batch.blobs
 
 
-def open_run(project: Path, model: str, site: str, batch_file: Path | None = None) -> Run:
+def open_run(
+    project: Path,
+    model: str,
+    site: str,
+    batch_file: Path | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+) -> Run:
     """Read the settings and pin the batch: the current blobs, or those of a manifest file.
 
+    Args:
+        params: Values of `[train.params]` for this run alone; others than model.toml's are another run key.
+
     Raises:
-        SettingsError: The settings of site or model have problems, or name a suite that is not there.
+        SettingsError: The settings of site or model have problems, or name a suite that is not there; *params*
+            names no parameter, or a value that it must not have.
         DataError: There are no blobs, too few for a holdout, or one is missing between two others.
     """
     site_settings, settings = load_settings(project, site, model, os.environ)
+    settings = with_params(settings, params)
     place = open_site(project, site_settings)
     if batch_file is not None:
-        batch = _read_manifest(batch_file, settings.data.container)
+        batch = read_manifest(batch_file, settings.data.container)
     else:
         store = place.data(settings.data.container)
-        names = (b for b in store.list() if fnmatchcase(b.name, settings.data.blobs))
+        beginning = re.split(r"[*?\[]", settings.data.blobs)[0]  # names that begin otherwise may be many, or broken
+        names = (b for b in store.list(beginning) if fnmatchcase(b.name, settings.data.blobs))
         batch = Batch.of(settings.data.container, names)
     _require_complete(batch, settings.data, place.data_place(batch.container))
     run = Run(place, settings, batch)
@@ -136,7 +176,8 @@ def _require_suite(run: Run) -> None:
         )
 
 
-def _read_manifest(path: Path, container: str) -> Batch:
+def read_manifest(path: Path, container: str) -> Batch:
+    """Return the batch of a manifest file; raise `UsageError` for one that is none, or of another container."""
     try:
         content = json.loads(path.read_text())
         batch = Batch.from_json(content)

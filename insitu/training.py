@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from insitu.budget import Share, claim
-from insitu.errors import BackendUnavailable, InsituError, TrainingFailed
+from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, StoreRefused, TrainingFailed
 from insitu.ports import JobPhase, JobStatus, ModelVersion, TrainingJobs
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
@@ -23,6 +23,9 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _LINE_END = re.compile(rb"[\r\n]")  # progress bars end their lines with a carriage return
 _MAX_LINE_CHARS = 500
 _SLOWER = 1.5
+
+INPUTS = "inputs"
+"""The journal's name of what a run was made of: its key is a hash over it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Trained:
         difference: Primary metric, challenger minus champion (see `insitu.edge.paired`); None without champion.
         share: What the comparison takes of the holdout's error budget; None without champion.
         slices: The primary metric in the slices of model.toml (see `insitu.edge.slices`).
+        rarer_rows: Rows of the rarer class, 0 for fewer than ten; None where there are no classes.
+        constant: Whether the challenger gives every row the same answer.
+        lost: Why the published model was no champion to compare with; None where it was.
+        score_psi: How far the challenger's answers are from the champion's; None without a champion.
+        overlap: How many rows of the holdout were looked for in the training part, and found; None: nobody looked.
+        environment: Version of Python and of every package where the job ran.
         onnx: None without an export; else `usable` and how far its answers deviate.
     """
 
@@ -54,6 +63,12 @@ class Trained:
     peak_memory_bytes: int
     share: Share | None = None
     slices: tuple[dict[str, Any], ...] = ()
+    rarer_rows: int | None = None
+    constant: bool = False
+    lost: str | None = None
+    score_psi: float | None = None
+    overlap: dict[str, int] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,33 +129,47 @@ def train_challenger(run: Run, relay: LogRelay) -> Trained:
         TrainingFailed: The job failed, was canceled or passed its deadline.
         InsituError: What the edge job itself raised, such as `BlobChanged`.
     """
-    jobs, started = run.site.jobs, time.monotonic()
+    started = time.monotonic()
     champion = run.site.models.alias(run.model.name, CHAMPION)
     share = claim(run.site.state, run.model.name, run.holdout, run.key, run.model.gate) if champion else None
-    job_id = jobs.submit(run.key, job_spec(run, champion, share))
-    limits_s = {"running": float(run.model.train.timeout_s), **jobs.limits_s}
-    try:
-        status = _wait(jobs, job_id, relay, limits_s)
-    except BackendUnavailable:
-        raise  # the job goes on, if it runs elsewhere: the next try attaches to it
-    except BaseException as exc:  # noqa: BLE001 - it is raised again
-        raise _called_off(jobs, job_id, exc) from None
-    with suppress(InsituError):  # how it ended is settled; of one that ended well processes may be left behind
-        jobs.cancel(job_id)
-    if status.state != "completed":
-        raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
-    result = json.loads((jobs.output(job_id) / "result.json").read_text())
+    run.journal.keep(INPUTS, run.inputs)
+    job_id, result = do_job(run, run.key, job_spec(run, champion, share), relay)
     known = {name: result[name] for name in Trained.__dataclass_fields__ if name in result}
     return Trained(
         **known
         | {
             "job": job_id,
-            "backend": jobs.backend,
+            "backend": run.site.jobs.backend,
             "share": share,
             "slices": tuple(result.get("slices", ())),
             "seconds": round(time.monotonic() - started, 2),
         }
     )
+
+
+def do_job(run: Run, key: str, spec: Mapping[str, Any], relay: LogRelay) -> tuple[str, dict[str, Any]]:
+    """Do the edge job *key* at the run's site to its end; return its id and its result.
+
+    Raises:
+        TrainingFailed: The job failed, was canceled or passed its deadline.
+        InsituError: What the edge job itself raised, such as `BlobChanged`.
+    """
+    jobs = run.site.jobs
+    job_id = jobs.submit(key, spec)
+    limits_s = {"running": float(run.model.train.timeout_s), **jobs.limits_s}
+    try:
+        status = _wait(jobs, job_id, relay, limits_s)
+    except (BackendUnavailable, AccessRefused, StoreRefused):
+        raise  # the job goes on, if it runs elsewhere: the next try, or the next run, attaches to it
+    except BaseException as exc:
+        if run.lease and run.lease.lost:
+            raise  # whoever took the run over waits for the same job
+        raise _called_off(jobs, job_id, exc) from None
+    with suppress(InsituError):  # how it ended is settled; of one that ended well processes may be left behind
+        jobs.cancel(job_id)
+    if status.state != "completed":
+        raise status.error or TrainingFailed(f"the edge job {job_id} was {status.state}")
+    return job_id, json.loads((jobs.output(job_id) / "result.json").read_text())
 
 
 def is_kept(run: Run, trained: Trained) -> bool:
@@ -184,10 +213,22 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
         "primary": model.gate.primary,
         "error": share and share.error,
         "slices": {column: found.model_dump() for column, found in model.gate.slices.items()},
-        "champion": champion and {"version": champion.version, "folder": str(run.site.models.folder(champion))},
+        "champion": champion and _published(run, champion),
+        "unusable_champion": model.gate.unusable_champion,
+        "max_overlap": model.gate.max_overlap,
         "golden_rows": model.smoke.golden_rows,
         "tolerance": model.smoke.tolerance,
     }
+
+
+def _published(run: Run, champion: ModelVersion) -> dict[str, str]:
+    """Return version and folder of the champion; why it is lost, where its files are gone and the gate goes on."""
+    try:
+        return {"version": champion.version, "folder": str(run.site.models.folder(champion))}
+    except RegistryFailed as error:
+        if run.model.gate.unusable_champion == "fail":
+            raise
+        return {"version": champion.version, "lost": error.what}
 
 
 def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, limits_s: Mapping[JobPhase, float]) -> JobStatus:

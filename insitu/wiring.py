@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from insitu.errors import RunUnderWay, naming_write_errors
+from insitu.errors import RunUnderWay
+from insitu.leases import LEASE_S, Held, Lease, take
 from insitu.ports import BlobStore, Check, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs, WebApp
 from insitu.provisioning import Part
 from insitu.settings import (
@@ -20,10 +20,14 @@ from insitu.settings import (
     AzureStateStore,
     DockerTraining,
     FolderStore,
+    ServicesSettings,
     SiteSettings,
     VmCompute,
     load_model,
 )
+
+if TYPE_CHECKING:
+    from insitu.signing import Keys
 
 CHAMPION = "champion"
 """The alias of the published version."""
@@ -88,14 +92,31 @@ class Site:
 
         return RegistryImages(self.settings.registry, model)
 
+    @property
+    def keys(self) -> Keys:
+        """What signs decisions, and whose signatures count; looked up when they are used."""
+        from insitu.adapters.signing_keys import own_key, trusted_keys
+        from insitu.signing import Keys
+
+        signing = self.settings.signing
+        return Keys(own=lambda: own_key(signing), trusted=lambda: trusted_keys(signing))
+
     def has_job(self, run_key: str) -> bool:
         """Tell whether an edge job of this run is under way, which another process may have submitted."""
+        return self._job(run_key) is not None
+
+    def end_job(self, run_key: str) -> None:
+        """End the edge job of this run, if one is under way."""
+        if job_id := self._job(run_key):
+            self.jobs.cancel(job_id)
+
+    def _job(self, run_key: str) -> str | None:
         if self.settings.training.kind == "process":  # such a job ends with the process that started it
-            return False
+            return None
         from insitu.adapters.attempts import Attempts
 
         attempt = Attempts(self.state, run_key).newest()
-        return attempt is not None and self.jobs.status(attempt.job_id).state == "running"
+        return attempt.job_id if attempt and self.jobs.status(attempt.job_id).state == "running" else None
 
     def sign_in_checks(self) -> Sequence[Check]:
         """Sign in to the public cloud, where the site has a side there; never raises."""
@@ -114,30 +135,31 @@ class Site:
         return azure_identity(self.settings.azure).age_checks("azure certificate")
 
     @contextmanager
-    def only_run(self, model: str) -> Iterator[None]:
-        """Keep other runs of *model* on this machine out; the lock falls when the process ends, however it ends.
+    def only_run(
+        self,
+        model: str,
+        run_key: str,
+        *,
+        flow_run: str | None = None,
+        lease_s: float = LEASE_S,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> Iterator[Lease]:
+        """Keep other runs of *model* out, here and on every machine that has this state; see `insitu.leases`.
 
         Raises:
-            RunUnderWay: Another process runs this model now.
+            RunUnderWay: Another process runs this model now; the error's `winner` says who, and which run.
         """
-        state = self.settings.state
-        path = (
-            state.root / f".lock-{model}"
-            if isinstance(state, FolderStore)
-            else self.settings.compute.work / f".lock-{self.name}-{model}"
-        )
-        with ExitStack() as held:
-            with naming_write_errors(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock = held.enter_context(open(path, "a"))
-            try:
-                flock(lock, LOCK_EX | LOCK_NB)
-            except BlockingIOError as exc:
-                raise RunUnderWay(
-                    f"another run of {model} is under way at this site",
-                    next_action="wait for it, then start again: a batch that is done is not done twice",
-                ) from exc
-            yield
+        lease = take(self.state, f"leases/{model}.json", run_key, lease_s=lease_s, flow_run=flow_run)
+        if isinstance(lease, Held):
+            busy = RunUnderWay(
+                f"another run of {model} is under way at this site",
+                found=str(lease),
+                next_action="wait for it, then start again: a batch that is done is not done twice",
+            )
+            busy.winner = lease.told()
+            raise busy
+        with lease.kept_alive(on_lost):
+            yield lease
 
 
 def open_site(project: Path, settings: SiteSettings) -> Site:
@@ -225,6 +247,20 @@ def open_parts(project: Path, settings: SiteSettings, environ: Mapping[str, str]
         from insitu.adapters.docker.image import image_parts
 
         yield from image_parts(settings, wanted)
+
+
+def service_login(services: ServicesSettings) -> str:
+    """Return `USER:PASSWORD` of the site's Prefect API, made when there is none; raise `SettingsError`."""
+    from insitu.adapters.service_secrets import login
+
+    return login(services)
+
+
+def service_keys(services: ServicesSettings) -> tuple[str, str | None]:
+    """Return the key of Prefect's blocks, and the address of its database, if one is set; raise `SettingsError`."""
+    from insitu.adapters.service_secrets import database, encryption_key
+
+    return encryption_key(services), database(services)
 
 
 def open_blobs(spec: Mapping[str, Any]) -> BlobStore:

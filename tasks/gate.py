@@ -8,20 +8,26 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from insitu.cards import gate_table, model_card
 from insitu.gate import Decision, Evidence, decide
+from insitu.lineage import metric_history
+from insitu.pictures import Point
 from insitu.release import record_run
+from insitu.rulings import judge
 from insitu.runs import Run
 from insitu.training import Trained
 from tasks.policy import verb
+from tasks.showing import show
 
 log = logging.getLogger(__name__)
 
 
 @verb("gate-challenger")
 def gate(run: Run, trained: Trained) -> Decision:
-    """Return the decision, which is recorded in the registry's experiment.
+    """Return the decision, which is signed, put on record and noted in the registry's experiment.
 
     Raises:
         GateFailed: The metrics cannot be judged.
+        DecisionRefused: Another verdict over the same evidence is on record.
+        SignatureRefused: What is on record is not what a trusted key has signed.
     """
     evidence = Evidence(
         rows=trained.rows,
@@ -30,14 +36,28 @@ def gate(run: Run, trained: Trained) -> Decision:
         difference=trained.difference,
         share=trained.share,
         slices=trained.slices,
+        rarer_rows=trained.rarer_rows,
+        constant=trained.constant,
+        lost=trained.lost,
+        score_psi=trained.score_psi,
     )
     # A function of its arguments: decided anew costs nothing, and never belongs to another training.
-    decision = run.journal.again("gate", Decision, lambda: decide(evidence, run.model.gate, trained.champion))
+    decision = run.journal.again(
+        "gate", Decision, lambda: judge(run, decide(evidence, run.model.gate, trained.champion, run.model.limits))
+    )
     name = run.model.name
-    create_table_artifact(key=f"gate-{name}", table=gate_table(trained, run.model.gate), description=decision.verdict)
+    show(
+        create_table_artifact,
+        key=f"gate-{name}",
+        table=gate_table(trained, run.model.gate),
+        description=decision.verdict,
+    )
     facts = {"batch": run.batch.fingerprint, "code": run.code_hash, "run": run.key}
-    card = model_card(name, trained, decision, run.model.gate, facts)
-    create_markdown_artifact(card, key=f"model-card-{name}")
+    primary = run.model.gate.primary
+    history = [Point(*one) for one in metric_history(run.site.state, name, primary)]
+    history.append(Point("this", trained.metrics["challenger"][primary]))
+    card = model_card(name, trained, decision, run.model.gate, facts, history)
+    show(create_markdown_artifact, card, key=f"model-card-{name}")
     log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     if run.journal.once("experiment", bool, lambda: record_run(run, trained, decision)):
         log.info("the rejected model is archived in %s", run.site.models.place)

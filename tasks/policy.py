@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,19 @@ from insitu.runs import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _WithoutTraceback(logging.Filter):
+    """Lets Prefect tell an error of ours, which says what to do, without the traceback: that is for defects."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], InsituError):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(_name).addFilter(_WithoutTraceback())
 
 
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:

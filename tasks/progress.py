@@ -8,6 +8,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from tasks.showing import show
+
 _INTERVAL_S = 1.0
 _LOG_INTERVAL_S = 10.0
 log = logging.getLogger(__name__)
@@ -17,7 +19,7 @@ class ProgressArtifact:
     """A Prefect progress artifact that long steps move; cheap to call often."""
 
     def __init__(self, description: str, key: str) -> None:
-        self._id: UUID = create_progress_artifact(0.0, key=key, description=description)  # type: ignore[assignment]
+        self._id: UUID | None = show(create_progress_artifact, 0.0, key=key, description=description)
         self._description = description
         self._shown, self._at, self._logged_at = 0.0, time.monotonic(), time.monotonic()
 
@@ -35,9 +37,6 @@ class ProgressArtifact:
             log.info("%s: %s", self._description, text)
 
     def _show(self, percent: float, text: str) -> None:
-        try:
-            update_progress_artifact(
-                self._id, percent, description=f"{self._description}: {text}" if text else self._description
-            )
-        except Exception as exc:  # noqa: BLE001 - a bar that stands still ends no training
-            log.warning("the progress bar could not be moved: %s", type(exc).__name__)
+        if self._id:
+            described = f"{self._description}: {text}" if text else self._description
+            show(update_progress_artifact, self._id, percent, description=described)

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @verb("publish-image")
 def publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Published:
-    """Return where the image went, read back by digest; raise `PublishFailed`."""
+    """Return where the image went, read back by digest; raise `PublishFailed`, `DecisionRefused`."""
     target = run.site.registry(run.model.name)
     published = run.journal.once(
         run.step_name("publish"),

@@ -15,6 +15,7 @@ from insitu.lineage import PROFILE, champion_profile, drift_summary
 from insitu.runs import Run
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
+from tasks.showing import show
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,17 @@ def validate_batch(run: Run) -> dict[str, Any]:
     report = run.journal.once("validate", dict[str, Any], lambda: _validate(run))
     summary = validation_summary(report)
     notes = "".join(f"\n\n{note}" for note in report["notes"])
-    create_table_artifact(
-        key=f"validation-{run.model.name}", table=validation_table(report), description=summary + notes
+    show(
+        create_table_artifact,
+        key=f"validation-{run.model.name}",
+        table=validation_table(report),
+        description=summary + notes,
     )
     if drift := report["drift"]:
         summary_of_drift = drift_summary(drift)
-        create_table_artifact(key=f"drift-{run.model.name}", table=drift_table(drift), description=summary_of_drift)
+        show(
+            create_table_artifact, key=f"drift-{run.model.name}", table=drift_table(drift), description=summary_of_drift
+        )
         log.info("drift: %s", summary_of_drift)
     for note in report["notes"]:
         log.info("%s", note)

@@ -31,6 +31,7 @@ class PrefectServer:
     url: str
     home: Path
     login: str = ""
+    pid: int = 0
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """GET *path*, or POST *body* to it, or use another *method*; a database that is busy is asked again."""
@@ -61,17 +62,29 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_server(home: Path, environ: Mapping[str, str], login: str = "") -> Iterator[PrefectServer]:
-    """Run a server whose files lie in *home*, with what *environ* sets; it wants *login* where that is given."""
-    port = free_port()
-    options = ["--no-ui", "--host", "127.0.0.1", "--port", str(port)]
+def prefect_server(
+    home: Path, environ: Mapping[str, str], login: str = "", port: int | None = None, *, ui: bool = False
+) -> Iterator[PrefectServer]:
+    """Run a server whose files lie in *home*, with what *environ* sets; it wants *login* where that is given.
+
+    It may be killed, and started again on the same *port*. With *ui* it has the UI as `insitu up` shows it.
+    """
+    port = port or free_port()
+    options = [*([] if ui else ["--no-ui"]), "--host", "127.0.0.1", "--port", str(port)]
     command = [sys.executable, "-m", "prefect", "server", "start", *options]
     own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
+    if ui:
+        own |= {
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+            "PREFECT_SERVER_UI_V2_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        }
     if login:
         own |= {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_API_AUTH_STRING": login}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env={**environ, **own}, stdout=log, stderr=log, start_new_session=True)
-    server = PrefectServer(f"http://127.0.0.1:{port}/api", home, login)
+    server = PrefectServer(f"http://127.0.0.1:{port}/api", home, login, process.pid)
     try:
         wait_until(server.answers, 120, "the start of the Prefect server")
         yield server

@@ -37,6 +37,7 @@ class StackHub:
         when_dropped: What is done at each such break.
         lose_answers: Carry out so many requests of a method and hang up without a word.
         fail_with: Answer the next requests with these statuses.
+        page: Answer every request with this and status 200, as a proxy does that wants somebody to sign in.
         clock_skew_s: How far the `Date` of an answer is from the time.
     """
 
@@ -49,6 +50,7 @@ class StackHub:
     when_dropped: Callable[[], object] = lambda: None
     lose_answers: Counter[str] = field(default_factory=Counter)
     fail_with: list[int] = field(default_factory=list)
+    page: bytes = b""
     clock_skew_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -58,7 +60,7 @@ class StackHub:
             collection.clear()
         self.fail_with.clear()
         self.when_dropped = lambda: None
-        self.connections, self.clock_skew_s = 0, 0.0
+        self.connections, self.clock_skew_s, self.page = 0, 0.0, b""
 
 
 class _Forward(BaseHTTPRequestHandler):
@@ -88,6 +90,8 @@ class _Forward(BaseHTTPRequestHandler):
             self.hub.lose_answers[self.command] -= lost
         if status is not None:
             return self.answer(status, {}, b"", version)
+        if self.hub.page:
+            return self.answer(200, {"Content-Type": "text/html"}, self.hub.page, version)
         if version > NEWEST_VERSION:
             headers = {"x-ms-error-code": "InvalidHeaderValue", "Content-Type": "application/xml"}
             return self.answer(400, headers, _REFUSAL.format(version).encode(), version)

@@ -14,6 +14,7 @@ sshd            openssh-server     logins-to-a-VM-through-a-real-sshd
 node            nodejs             blobs-of-a-real-blob-service
 npm             npm                blobs-of-a-real-blob-service
 java            openjdk-17-jre-headless checks-on-a-real-Spark-cluster
+pg_ctlcluster   postgresql         a-site-with-a-database
 chromium        chromium           pages-in-a-real-browser"
 only_twin=${1:-}
 [ "$only_twin" != twin ] || parts=$(grep -E '^(docker-registry|sshd|node|npm) ' <<<"$parts")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
 
-from insitu.errors import SettingsError
+from insitu.errors import SettingsError, naming_write_errors
 from insitu.settings import SecretSource
 
 _SECRET = "a secret"  # noqa: S105 - the words for it
@@ -31,6 +34,25 @@ def read_secret(source: SecretSource) -> str:
             ) from None
     require_form(bool(text.strip()), source, _SECRET)
     return text.strip()
+
+
+def made_secret(source: SecretSource, make: Callable[[], str]) -> str:
+    """Return the secret; a file that is not there is made first, for this user alone.
+
+    Raises:
+        SettingsError: It is not where the settings say.
+        StorageFull: The file cannot be written.
+    """
+    if source.file and not source.file.exists():
+        with naming_write_errors(source.file):
+            source.file.parent.mkdir(parents=True, exist_ok=True)
+            whole = source.file.with_name(f".{uuid.uuid4().hex}")
+            with open(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(make() + "\n")
+            with suppress(FileExistsError):  # somebody else's counts
+                os.link(whole, source.file)
+            whole.unlink()
+    return read_secret(source)
 
 
 def require_form(fits: bool, source: SecretSource, wanted: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from insitu.commands.provision import told as told_outcome
 from insitu.options import json_option, project_option, site_option
 
 
@@ -50,6 +51,37 @@ def relay(project: Path, only_plan: bool, site: str, as_json: bool) -> None:
     else:
         told |= relays.deploy(app, package, wanted.timeout_s)
     click.echo(json.dumps(told, indent=1) if as_json else _for_people(told))
+
+
+@deploy.command()
+@click.option("--plan", "only_plan", is_flag=True, help="Tell what would change, and change nothing.")
+@site_option
+@json_option
+@project_option
+def flows(project: Path, only_plan: bool, site: str, as_json: bool) -> None:
+    """Put what prefect.yaml says about the site into the Prefect server: pools, deployments, schedules, automations.
+
+    The file is read strictly first: Prefect passes over a misspelt key in silence. What is there already stays, what
+    differs is changed, a schedule that the file no longer has is removed; a second run changes nothing.
+    """
+    from flows.running.environment import prepare
+    from insitu.settings import load_site
+
+    load_site(project, site, os.environ)
+    prepare(project)
+    from flows.deploying.deployments import deploy as deploy_flows
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    outcomes = [outcome.to_json() for outcome in deploy_flows(project, site, warn, only_plan=only_plan)]
+    if as_json:
+        click.echo(json.dumps(outcomes, indent=1))
+        return
+    for outcome in outcomes:
+        click.echo(f"{outcome['name']:<40} {told_outcome(outcome)}")
+    if not any(outcome["to_do"] for outcome in outcomes):
+        click.echo("nothing to do")
 
 
 def _for_people(told: Mapping[str, Any]) -> str:

@@ -7,10 +7,15 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from insitu.errors import InsituError
 from insitu.options import json_option, project_option, site_option
+
+if TYPE_CHECKING:
+    from insitu.ports import Check
 
 
 @click.command()
@@ -25,7 +30,7 @@ def doctor(project: Path, site: str, as_json: bool) -> None:
     """
     from insitu.doctor import diagnose
 
-    checks = diagnose(project, site, os.environ)
+    checks = [*diagnose(project, site, os.environ), *_deployments(project)]
     ok = all(check.ok for check in checks)
     if as_json:
         click.echo(json.dumps({"site": site, "ok": ok, "checks": [asdict(check) for check in checks]}, indent=1))
@@ -34,3 +39,21 @@ def doctor(project: Path, site: str, as_json: bool) -> None:
 
         print_checks(site, checks)
     sys.exit(0 if ok else 1)
+
+
+def _deployments(project: Path) -> list[Check]:
+    """Read prefect.yaml as `insitu deploy flows` does; a project without one starts no runs by itself."""
+    from insitu.ports import Check
+
+    if not (project / "prefect.yaml").is_file():
+        return []
+    from flows.running.environment import prepare
+
+    prepare(project)
+    from flows.deploying.prefect_lint import read_entries
+
+    try:
+        names = [entry.name for entry in read_entries(project)]
+    except InsituError as error:
+        return [Check("deployments", False, error.render(), "a prefect.yaml without mistakes", "mend prefect.yaml")]
+    return [Check("deployments", True, ", ".join(names), "a prefect.yaml without mistakes")]

@@ -29,7 +29,7 @@ def provision(project: Path, site: str, only_plan: bool, as_json: bool) -> None:
         click.echo(json.dumps(outcomes, indent=1))
         return
     for outcome in outcomes:
-        click.echo(f"{outcome['name']:<40} {_told(outcome)}")
+        click.echo(f"{outcome['name']:<40} {told(outcome)}")
     if not outcomes:
         click.echo("nothing to provision: this site has neither [hub], [azure] nor training on a Docker host")
 
@@ -43,7 +43,7 @@ def _planned(project: Path, site: str) -> list[dict[str, Any]]:
 
 
 def _provisioned(project: Path, site: str) -> Sequence[Mapping[str, Any]]:
-    from flows.environment import prepare
+    from flows.running.environment import prepare
     from insitu.settings import load_site
 
     load_site(project, site, os.environ)  # before Prefect is started, which takes seconds
@@ -60,7 +60,8 @@ def _provisioned(project: Path, site: str) -> Sequence[Mapping[str, Any]]:
     return list(outcome)
 
 
-def _told(outcome: Mapping[str, Any]) -> str:
+def told(outcome: Mapping[str, Any]) -> str:
+    """Return what was found of a part, and what was or would be done."""
     if not outcome["to_do"]:
         return str(outcome["found"])
     return f"{outcome['found']}; {'done' if outcome['done'] else 'would'}: {outcome['to_do']}"

@@ -30,7 +30,7 @@ def watch(project: Path, models: tuple[str, ...], site: str, once: bool, here: b
     finishes. With --json each event is one JSON value on a line of its own.
     """
     _require_models(project, models)
-    from flows.watching import watching
+    from flows.running.watching import watching
     from insitu.triggers.service import go_on, look_once
 
     logging.getLogger("prefect").setLevel(logging.WARNING)
@@ -62,6 +62,9 @@ def told(model: str, event: str, said: Mapping[str, Any]) -> str:
         case "ended":
             error = (said.get("error") or {}).get("what")
             return f"{model}: work {said['work'][:12]} ended: {said.get('state')}" + (f", {error}" if error else "")
+        case "closed":
+            resumed = f"; {said['resumed_by']} goes on with it" if said["resumed_by"] else ""
+            return f"{model}: flow run {said['flow_run']} is {said['now']}: {said['why']}{resumed}"
         case "problem":
             return f"{model}: {InsituError.from_json(said).render()}"
     return f"{model}: {_status(said)}"

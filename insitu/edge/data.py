@@ -156,3 +156,10 @@ def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:
         job=Path(environ["INSITU_BATCH"]).parent,
         reading=ReadingSettings.model_validate(manifest.get("reading", {})),
     )
+
+
+def open_part(folder: Path, spec: Mapping[str, Any], part: str) -> EdgeBatch:
+    """Return the `train` or `holdout` part of a job's batch, as its spec has it: for the edge job itself."""
+    manifest = folder / f"{part}.json"
+    manifest.write_text(json.dumps(spec[part]))
+    return open_batch({"INSITU_BATCH": str(manifest), "INSITU_OUTPUT": str(folder)})

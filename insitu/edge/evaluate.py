@@ -1,4 +1,8 @@
-"""Scores champion and challenger on the same holdout rows; only aggregates leave this module."""
+"""Scores champion and challenger on the same holdout rows; only aggregates leave this module.
+
+What cannot be judged is refused here by name, whatever the training script said of itself: labels that are no
+classes, answers that are no probabilities, a model that reads the label.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +16,95 @@ import numpy as np
 import numpy.typing as npt
 
 from insitu.edge import metrics, paired
-from insitu.edge.data import EdgeBatch, open_batch
+from insitu.edge.data import EdgeBatch, open_part
 from insitu.edge.slices import measure_slices
-from insitu.errors import TrainingFailed
+from insitu.errors import GateFailed, InsituError, TrainingFailed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ROUNDING = 1e-6
+"""How far single precision takes a probability beyond its ends."""
+
 
 def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return aggregates about both models on the holdout; leave golden rows in *folder*.
+    """Return aggregates about both models on the holdout; leave golden rows of a trained one in *folder*.
+
+    The challenger is what was trained in *folder*, or the files that the spec names. A champion that cannot be
+    loaded, or cannot score these rows, is told as `lost` where the gate has a policy for that.
 
     Raises:
         TrainingFailed: A model cannot be loaded or cannot score the holdout.
+        GateFailed: The holdout cannot judge a model, or a model's answers cannot be judged.
     """
-    challenger = Contestant.load(folder / "output" / "model", "challenger")
-    published = spec["champion"]
-    champion = Contestant.load(Path(published["folder"]), "champion") if published else None
-    holdout = _open_holdout(folder, spec)
-    wanted = dict.fromkeys([*challenger.inputs, *(champion.inputs if champion else ())])
+    holdout, task = open_part(folder, spec, "holdout"), spec["holdout"]["target"]["task"]
+    trained = folder / "output" / "model"
+    challenger = Contestant.load(Path((spec.get("challenger") or {}).get("folder", trained)), "challenger", holdout)
+    champion, lost = _champion(spec, holdout)
     sliced = list(spec["slices"])
-    _require_columns(list(wanted), holdout)
     _require_columns(sliced, holdout, who="[gate.slices] of model.toml")
-    rows, y = holdout.examples(list(dict.fromkeys([*wanted, *sliced])))
+    rows, y = holdout.examples(
+        list(dict.fromkeys([*challenger.inputs, *(champion.inputs if champion else ()), *sliced]))
+    )
     y = y.astype(np.float64)
-    task = spec["holdout"]["target"]["task"]
+    _require_labels(task, y)
 
-    score = challenger.score(rows)
-    result: dict[str, Any] = {
-        "rows": len(rows),
-        "metrics": {"challenger": metrics.measure(spec["metrics"], y, score)},
-        "curves": {"challenger": metrics.curves(task, y, score)},
-        "difference": None,
-        "champion": published and published["version"],
+    score, old = challenger.score(rows, task), None
+    if champion:
+        try:
+            old = _finite(champion.score(rows, task))
+        except InsituError as error:
+            lost = _lost(spec, error)
+    result = _aggregates(spec, task, y, score, old) | {
+        "champion": (spec["champion"] or {}).get("version"),
+        "lost": lost,
     }
-    old = champion.score(rows) if champion else None
     result["slices"] = [
         entry
         for column, settings in spec["slices"].items()
         for entry in measure_slices(column, settings, rows[column], spec["primary"], y, score, old, spec["error"])
     ]
-    if old is not None:
-        result["metrics"]["champion"] = metrics.measure(spec["metrics"], y, old)
-        result["curves"]["champion"] = metrics.curves(task, y, old)
-        result["difference"] = paired.difference(spec["primary"], y, score, old, spec["error"]).to_json()
-    golden = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), spec["golden_rows"]), dtype=int)]
-    result["onnx"] = _keep_golden(folder, challenger, golden, spec["tolerance"])
+    if spec["golden_rows"]:
+        golden = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), spec["golden_rows"]), dtype=int)]
+        result["onnx"] = _keep_golden(folder, challenger, golden, spec["tolerance"])
     return result
+
+
+def _aggregates(
+    spec: Mapping[str, Any], task: str, y: metrics.Vector, score: metrics.Vector, old: metrics.Vector | None
+) -> dict[str, Any]:
+    """Return what the holdout says on the whole: metrics, curves, difference, and what keeps it from saying more."""
+    scores = {"challenger": score} | ({} if old is None else {"champion": old})
+    return {
+        "rows": len(y),
+        "rarer_rows": metrics.rarer_rows(y) if task == "classification" else None,
+        "constant": bool(len(score) > 1 and np.ptp(score) == 0),  # not of answers that are no numbers
+        "metrics": {role: metrics.measure(spec["metrics"], y, one) for role, one in scores.items()},
+        "curves": {role: metrics.curves(task, y, one) for role, one in scores.items()},
+        "difference": None
+        if old is None
+        else paired.difference(spec["primary"], y, score, old, spec["error"]).to_json(),
+        "score_psi": None if old is None else metrics.score_psi(score, old),
+    }
+
+
+def _champion(spec: Mapping[str, Any], holdout: EdgeBatch) -> tuple[Contestant | None, str | None]:
+    """Return the champion, or why there is none to compare with, where the gate has a policy for that."""
+    published = spec["champion"]
+    if not published or published.get("lost"):
+        return None, published and published["lost"]
+    try:
+        return Contestant.load(Path(published["folder"]), "champion", holdout), None
+    except InsituError as error:
+        return None, _lost(spec, error)
+
+
+def _lost(spec: Mapping[str, Any], error: InsituError) -> str:
+    """Return why the champion is no champion; raise *error* where that fails the run."""
+    if spec.get("unusable_champion", "fail") == "fail":
+        error.next_action = error.next_action or "see gate.unusable_champion in model.toml, or mend the champion"
+        raise error
+    return error.what
 
 
 @dataclass(frozen=True)
@@ -70,8 +116,8 @@ class Contestant:
     inputs: list[str]
 
     @classmethod
-    def load(cls, folder: Path, role: str) -> Contestant:
-        """Load an MLflow model folder; raise `TrainingFailed`."""
+    def load(cls, folder: Path, role: str, holdout: EdgeBatch) -> Contestant:
+        """Load an MLflow model folder; raise `TrainingFailed`, also where it wants other columns than it may have."""
         import mlflow.pyfunc
 
         try:
@@ -84,7 +130,16 @@ class Contestant:
                 f"the {role} has no signature with column names",
                 next_action="save it with signature=infer_signature(X, y) where X is a data frame",
             )
-        return cls(role, model, [str(name) for name in signature.inputs.input_names()])
+        inputs = [str(name) for name in signature.inputs.input_names()]
+        _require_columns(inputs, holdout, who=f"the {role}")
+        if (label := str(holdout.target["label_column"])) in inputs:
+            raise TrainingFailed(
+                f"the {role} reads the column that it shall predict",
+                found=f"{label} in its signature",
+                wanted="inputs that are known before the outcome",
+                next_action=f"leave {label} out of the features and of the signature",
+            )
+        return cls(role, model, inputs)
 
     def predict(self, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
         """Return the answers for *rows*, (n,) or (n, k); raise `TrainingFailed`."""
@@ -94,19 +149,51 @@ class Contestant:
         except Exception as exc:
             raise TrainingFailed(f"the {self.role} cannot score the holdout: {type(exc).__name__}") from exc
 
-    def score(self, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """Return one number per row, (n,): the last column of a table of probabilities."""
+    def score(self, rows: pd.DataFrame, task: str) -> npt.NDArray[np.float64]:
+        """Return one number per row, (n,): the last column of a table of probabilities.
+
+        Raises:
+            TrainingFailed: The model breaks, or gives another number of answers.
+            GateFailed: The answers of a classifier are no probabilities; what is not finite is left to the gate.
+        """
         answers = self.predict(rows)
-        return answers[:, -1] if answers.ndim == 2 else answers
+        score = answers[:, -1] if answers.ndim == 2 and answers.shape[1] else answers
+        if score.shape != (len(rows),):
+            raise TrainingFailed(f"the {self.role} does not give one answer per row", wanted=f"{len(rows)} answers")
+        if task == "classification" and np.any((score < -_ROUNDING) | (score > 1 + _ROUNDING)):
+            raise GateFailed(
+                f"the {self.role}'s answers are no probabilities",
+                found="numbers outside 0 to 1",
+                wanted="the probability of the class 1",
+                next_action='save a classifier with pyfunc_predict_fn="predict_proba", or the like of its flavour',
+            )
+        return score
 
 
-def _open_holdout(folder: Path, spec: Mapping[str, Any]) -> EdgeBatch:
-    manifest = folder / "holdout.json"
-    manifest.write_text(json.dumps(spec["holdout"]))
-    return open_batch({"INSITU_BATCH": str(manifest), "INSITU_OUTPUT": str(folder)})
+def _finite(score: metrics.Vector) -> metrics.Vector:
+    """Return the champion's answers; raise `GateFailed` when one is no number. A challenger's metrics tell of that."""
+    if not np.isfinite(score).all():
+        raise GateFailed("answers of the champion are no finite numbers")
+    return score
 
 
-def _require_columns(wanted: list[str], holdout: EdgeBatch, who: str = "the model") -> None:
+def _require_labels(task: str, y: metrics.Vector) -> None:
+    if len(y) < metrics.MIN_BIN_ROWS:
+        raise GateFailed(
+            "the holdout is too small to tell anything of it", wanted=f"{metrics.MIN_BIN_ROWS} rows with a known label"
+        )
+    if task == "classification" and not np.isin(y, (0, 1)).all():
+        raise GateFailed(
+            "the labels of the holdout are no classes",
+            found="other values than 0 and 1",
+            wanted="0 and 1",
+            next_action="set target.label_above in model.toml, or mend the label column",
+        )
+    if not np.isfinite(y).all():
+        raise GateFailed("labels of the holdout are not finite", next_action="mend the label column")
+
+
+def _require_columns(wanted: list[str], holdout: EdgeBatch, who: str) -> None:
     if missing := sorted(set(wanted) - set(holdout.schema().names)):
         raise TrainingFailed(f"{who} wants columns that the batch lacks: {', '.join(missing)}")
 

@@ -12,10 +12,12 @@ Started as `python -m insitu.edge.job JOB_FOLDER PARENT_PID`; the folder holds `
 from __future__ import annotations
 
 import json
+import platform
 import resource
 import sys
 import traceback
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +37,7 @@ def main(folder: Path, parent_pid: int) -> int:
     try:
         result = run(folder, json.loads((folder / "spec.json").read_text()))
     except Exception as exc:
+        (folder / "result.json").unlink(missing_ok=True)  # the command could have left one
         failure = (
             exc if isinstance(exc, InsituError) else TrainingFailed(f"the edge job broke with {type(exc).__name__}")
         )
@@ -53,23 +56,38 @@ def main(folder: Path, parent_pid: int) -> int:
 def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Train and evaluate; raise `InsituError`."""
     with open(folder / "log.txt", "wb", buffering=0) as log:
-        progress(log, 0.05, "training")
-        train(folder, spec, log)
-        drop_examples(folder / "output" / "model")
+        overlap = _look_for_overlap(folder, spec, log)
+        if spec["command"]:
+            progress(log, 0.05, "training")
+            train(folder, spec, log)
+            drop_examples(folder / "output" / "model")
+            (folder / "result.json").unlink(missing_ok=True)  # the command could have left one
         progress(log, 0.7, "evaluating on the holdout")
-        # Imported here: pandas, scikit-learn and MLflow are not needed while the command runs.
+        # Imported here: scikit-learn and MLflow are not needed while the command runs.
         from insitu.edge.evaluate import evaluate
 
-        result = evaluate(folder, spec)
+        result = evaluate(folder, spec) | {"overlap": overlap}
         progress(log, 1.0, "done")
     # The command's peak or, for a holdout larger than that, our own.
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return result | {
+        "environment": _environment(),
         "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
         "files": file_digests(folder / "output" / "model"),
         # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).
         "peak_memory_bytes": peak * (1 if sys.platform == "darwin" else 1024),
     }
+
+
+def _look_for_overlap(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> dict[str, int] | None:
+    """Return what `require_apart` does, before time is spent on training; None where nobody is to look."""
+    if (limit := spec.get("max_overlap", 1.0)) >= 1:
+        return None
+    from insitu.edge.data import open_part
+    from insitu.edge.overlap import require_apart
+
+    progress(log, 0.02, "looking for rows of the holdout in the training part")
+    return require_apart(open_part(folder, spec, "train"), open_part(folder, spec, "holdout"), limit)
 
 
 def progress(log: IO[bytes], fraction: float, text: str) -> None:
@@ -81,6 +99,12 @@ def drop_examples(model: Path) -> None:
     """Remove the rows that MLflow keeps beside a model when it is saved with an input example."""
     for name in EXAMPLES:
         (model / name).unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    """Return the version of Python and of every package that is installed here, by name."""
+    packages = {dist.metadata["Name"].lower(): dist.version for dist in distributions()}
+    return {"python": platform.python_version()} | dict(sorted(packages.items()))
 
 
 def _claimed_metrics(path: Path) -> dict[str, float]:

@@ -16,6 +16,9 @@ Vector = npt.NDArray[np.float64]
 Weighted = Callable[[Vector], float]
 """A metric of one model as a function of the rows' weights, shape (n,)."""
 
+RANKINGS = ("roc_auc", "average_precision")
+"""Metrics that compare rows of one class with rows of the other."""
+
 CURVE_POINTS = 101
 CALIBRATION_BINS = 10
 MIN_BIN_ROWS = 10
@@ -123,23 +126,62 @@ def prepared(name: str, y: Vector, score: Vector) -> Weighted:
     return quiet
 
 
+def rarer_rows(y: Vector) -> int:
+    """Return how many rows the rarer of the classes 0 and 1 has; 0 for fewer than may be told of."""
+    rows = int(min(np.sum(y == 1), np.sum(y == 0)))
+    return rows if rows >= MIN_BIN_ROWS else 0
+
+
+def score_psi(challenger: Vector, champion: Vector) -> float:
+    """Return the population stability index of the challenger's answers against the champion's (Siddiqi, 2006).
+
+    By tenths of the champion's answers, half a row added to each; NaN for answers that are not finite.
+    """
+    if not (np.isfinite(challenger).all() and np.isfinite(champion).all()):
+        return float("nan")
+    cuts = np.unique(np.quantile(champion, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
+    bins = len(cuts) + 1
+    new, old = (
+        (np.bincount(np.searchsorted(cuts, score, side="left"), minlength=bins) + 0.5) / (len(score) + 0.5 * bins)
+        for score in (challenger, champion)
+    )
+    return float(np.sum((new - old) * np.log(new / old)))
+
+
 def curves(task: str, y: Vector, score: Vector) -> dict[str, Any]:
-    """Return what the pictures show: points of the ROC curve and calibration bins; aggregates only."""
-    if task != "classification" or len(np.unique(y)) < 2 or not np.isfinite(score).all():
+    """Return what the pictures show: the ROC curve, or residuals, and calibration; aggregates over ten rows or more."""
+    if not np.isfinite(score).all() or not np.isfinite(y).all():
+        return {}
+    if task == "regression":
+        return {"calibration": _binned(y, score), "residuals": _residuals(y, score)}
+    rarer = rarer_rows(y)
+    if not rarer:
         return {}
     positives, negatives = _by_threshold(y, score)(np.ones(len(y)))
-    grid = np.linspace(0, 1, CURVE_POINTS)
+    grid = np.linspace(0, 1, min(CURVE_POINTS, rarer // MIN_BIN_ROWS + 1))
     false_rate, true_rate = (np.cumsum(part) / part.sum() for part in (negatives, positives))
     curve = np.interp(grid, [0, *false_rate], [0, *true_rate])
     return {
         "roc": {"false_positive_rate": grid.tolist(), "true_positive_rate": curve.tolist()},
-        "calibration": _calibration(y, score),
+        "calibration": _binned(y, score),
     }
 
 
-def _calibration(y: Vector, score: Vector) -> list[dict[str, float]]:
+def _binned(y: Vector, score: Vector) -> list[dict[str, float]]:
+    """Return mean answer and mean label of tenths of the rows, by their answers."""
     order = np.argsort(score, kind="stable")
-    bins = [rows for rows in np.array_split(order, CALIBRATION_BINS) if len(rows) >= MIN_BIN_ROWS]
     return [
-        {"predicted": float(score[rows].mean()), "observed": float(y[rows].mean()), "rows": len(rows)} for rows in bins
+        {"predicted": float(score[rows].mean()), "observed": float(y[rows].mean()), "rows": len(rows)}
+        for rows in np.array_split(order, max(1, min(CALIBRATION_BINS, len(order) // MIN_BIN_ROWS)))
+        if len(rows) >= MIN_BIN_ROWS
+    ]
+
+
+def _residuals(y: Vector, score: Vector) -> list[dict[str, float]]:
+    """Return how label minus answer is spread: means of tenths of the rows, by their residuals."""
+    ordered = np.sort(y - score)
+    return [
+        {"share": float((at + 0.5) / CALIBRATION_BINS), "residual": float(part.mean()), "rows": len(part)}
+        for at, part in enumerate(np.array_split(ordered, CALIBRATION_BINS))
+        if len(part) >= MIN_BIN_ROWS
     ]

@@ -171,16 +171,20 @@ def _run(folder: Path, pulse: Pulse, say: Say) -> None:
 
 def _prepare(folder: Path, spec: Mapping[str, Any], job: JobState, model_folder: Path) -> None:
     local = dict(spec) | {"model_folder": str(model_folder)}
-    if champion := spec["champion"]:
-        kept = folder / "champion"
-        try:
-            patiently(lambda: parcels.receive(job.state, champion["parcel"], kept))
-        except BlobNotFound:
-            raise TrainingFailed(
-                f"files of champion version {champion['version']} are gone from the site's state"
-            ) from None
-        local["champion"] = {"version": champion["version"], "folder": str(kept)}
+    for role in ("champion", "challenger"):
+        if (model := spec.get(role)) and "parcel" in model:
+            local[role] = {"version": model["version"], "folder": str(_received(job, role, model, folder))}
     (folder / "spec.json").write_text(json.dumps(local))
+
+
+def _received(job: JobState, role: str, model: Mapping[str, Any], folder: Path) -> Path:
+    """Fetch the files of a registered version; return their folder."""
+    kept = folder / role
+    try:
+        patiently(lambda: parcels.receive(job.state, model["parcel"], kept))
+    except BlobNotFound:
+        raise TrainingFailed(f"files of {role} version {model['version']} are gone from the site's state") from None
+    return kept
 
 
 def _start(folder: Path, staged: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -221,7 +225,7 @@ def _leave(folder: Path, pulse: Pulse, failure: InsituError | None) -> dict[str,
     if not result and (folder / "edge.txt").is_file():
         with open(folder / "log.txt", "ab") as log:
             log.write((folder / "edge.txt").read_bytes())
-    names = ["golden.json", *(f"output/{name}" for name in file_names(folder / "output"))] if result else []
+    names = [n for n in file_names(folder) if n == "golden.json" or n.startswith("output/")] if result else []
     patiently(lambda: pulse.send_log(folder / "log.txt"))
     files = patiently(lambda: parcels.send(pulse.job.state, folder, names))
     left = {"result": result, "failure": told and _without_paths(told, folder, pulse.job), "files": files}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from insitu.edge.metrics import Vector, measure
-from insitu.edge.paired import difference
+from insitu.edge.metrics import MIN_BIN_ROWS, RANKINGS, Vector, measure, rarer_rows
+from insitu.edge.paired import Difference, difference
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,8 +31,10 @@ def measure_slices(
 ) -> list[dict[str, Any]]:
     """Return per slice its name, rows, and the primary metric of both models, largest slice first.
 
-    Slices with fewer than `min_rows` rows are left out: they could describe a person. The difference takes an
-    equal share of *error* in each slice, and all of it where every slice must be proven (see `insitu.slices`).
+    Slices with fewer than `min_rows` rows are left out: they could describe a person. So is the smallest of the
+    others where fewer than ten rows would be left, which the whole less the slices would tell of. A slice with
+    fewer than ten rows of a class has no ranking. The difference takes an equal share of *error* in each slice, and
+    all of it where every slice must be proven (see `insitu.slices`).
 
     Args:
         column: Its name.
@@ -41,13 +43,21 @@ def measure_slices(
     """
     told = [(name, at) for name, at in _slices(rows, settings["bins"]) if at.sum() >= settings["min_rows"]]
     told = sorted(told, key=lambda item: -item[1].sum())[:MOST]
+    while told and 0 < len(y) - sum(at.sum() for _, at in told) < MIN_BIN_ROWS:
+        told.pop()
     share = (error or 0) / (1 if settings["proof"] else max(1, len(told)))
     found = []
     for name, at in told:
-        new = measure([primary], y[at], challenger[at])[primary]
+        silent = primary in RANKINGS and not rarer_rows(y[at])
+        new = np.nan if silent else measure([primary], y[at], challenger[at])[primary]
         entry = {"column": column, "slice": name, "rows": int(at.sum()), "challenger": new, "difference": None}
         if champion is not None:
-            entry["difference"] = difference(primary, y[at], challenger[at], champion[at], share).to_json()
+            found_here = (
+                Difference(np.nan, np.nan, np.nan, share, "none")
+                if silent
+                else difference(primary, y[at], challenger[at], champion[at], share)
+            )
+            entry["difference"] = found_here.to_json()
         found.append(entry)
     return found
 

@@ -16,20 +16,27 @@ from insitu.settings.azure import (
     SshSettings,
     VmCompute,
 )
-from insitu.settings.model import (
+from insitu.settings.gate import (
     KNOWN_METRICS,
+    GateSettings,
+    LimitSettings,
+    MetricSettings,
+    SliceSettings,
+)
+from insitu.settings.model import (
     DataSettings,
     DriftSettings,
-    GateSettings,
-    MetricSettings,
     ModelSettings,
     NeedSettings,
+    ParameterForm,
     ReadingSettings,
-    SliceSettings,
     TriggerSettings,
 )
 from insitu.settings.opening import load_model, load_settings, load_site
+from insitu.settings.parameters import params_schema, with_params
+from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
+from insitu.settings.services import ServicesSettings
 from insitu.settings.site import MlflowModels, NetworkSettings, ProcessCompute, SiteSettings, ValidationSettings
 from insitu.settings.stores import AzureBlobStore, AzureStateStore, FolderStore
 from insitu.settings.strict import SecretSource
@@ -48,16 +55,21 @@ __all__ = [
     "FolderStore",
     "GateSettings",
     "HubSettings",
+    "LimitSettings",
     "MetricSettings",
     "MlflowModels",
     "ModelSettings",
     "NeedSettings",
     "NetworkSettings",
+    "ParameterForm",
     "Principal",
     "ProcessCompute",
     "ReadingSettings",
     "RelaySettings",
     "SecretSource",
+    "ServicesSettings",
+    "SigningSettings",
+    "SiteGateSettings",
     "SiteSettings",
     "SliceSettings",
     "SshSettings",
@@ -67,4 +79,6 @@ __all__ = [
     "load_model",
     "load_settings",
     "load_site",
+    "params_schema",
+    "with_params",
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal
 
-from annotated_types import MinLen
 from pydantic import Field, ValidationInfo, field_validator
 
 from insitu.settings.forms import (
@@ -19,30 +17,9 @@ from insitu.settings.forms import (
     SuiteName,
     Text,
 )
+from insitu.settings.gate import KNOWN_METRICS, GateSettings, LimitSettings
 from insitu.settings.problems import Clash, Contradiction
 from insitu.settings.strict import Strict
-
-
-class KnownMetric(NamedTuple):
-    """The task that a metric judges, which way it is better, and the range that it can take."""
-
-    task: Literal["classification", "regression"]
-    better: Literal["higher", "lower"]
-    lowest: float
-    highest: float
-
-
-_INFINITE = float("inf")
-KNOWN_METRICS: Mapping[str, KnownMetric] = {
-    "roc_auc": KnownMetric("classification", "higher", 0, 1),
-    "average_precision": KnownMetric("classification", "higher", 0, 1),
-    "log_loss": KnownMetric("classification", "lower", 0, _INFINITE),
-    "brier": KnownMetric("classification", "lower", 0, 1),
-    "accuracy": KnownMetric("classification", "higher", 0, 1),
-    "rmse": KnownMetric("regression", "lower", 0, _INFINITE),
-    "mae": KnownMetric("regression", "lower", 0, _INFINITE),
-    "r2": KnownMetric("regression", "higher", -_INFINITE, 1),
-}
 
 
 class TargetSettings(Strict):
@@ -92,17 +69,57 @@ class DataSettings(Strict):
     reading: ReadingSettings = Field(default=ReadingSettings(), description="how the blobs are read")
 
 
+class ParameterForm(Strict):
+    """What a parameter of the command does, and what it may be: for people who set it for one run."""
+
+    about: str = Field(default="", description="what it does, in a few words")
+    minimum: float | None = Field(default=None, description="its lowest value")
+    maximum: float | None = Field(default=None, description="its highest value")
+    choices: list[Parameter] = Field(default=[], description="its only values")
+
+    def allows(self, value: int | float | str | bool) -> bool:
+        """Tell whether the parameter may be *value*."""
+        if self.choices and value not in self.choices:
+            return False
+        lowest, highest = self.minimum, self.maximum
+        if isinstance(value, str) or (lowest is None and highest is None):
+            return lowest is None and highest is None
+        return (lowest is None or value >= lowest) and (highest is None or value <= highest)
+
+
 class TrainSettings(Strict):
     """How the model is trained."""
 
     command: list[Text] = Field(min_length=1, description="program and arguments, run in the model's folder")
     timeout_s: int = Field(default=3600, gt=0, description="seconds after which training is stopped")
     params: dict[str, Parameter] = Field(default={}, description="handed to the command as INSITU_PARAMS")
+    forms: dict[str, ParameterForm] = Field(
+        default={}, description="what parameters may be where they are set for one run"
+    )
     requirements: list[Text] = Field(default=[], description="packages that the command and the model need")
     relay_output: bool = Field(
         default=True, description="show what the command prints in the Prefect run; tracebacks never are"
     )
     max_log_bytes: int = Field(default=10_000_000, gt=0, description="bytes of output that are kept")
+
+    @field_validator("forms")
+    @classmethod
+    def _fit_the_params(cls, forms: dict[str, ParameterForm], info: ValidationInfo) -> dict[str, ParameterForm]:
+        params = info.data.get("params", {})
+        known = tuple(params)
+        clashes = [
+            Clash(f"a key of [train.params]: {', '.join(known)}", (name,), known)
+            for name in forms
+            if name not in params
+        ]
+        clashes += [
+            Clash(f"limits that {params[name]!r}, the value of [train.params], keeps", (name,))
+            for name, form in forms.items()
+            if name in params and not form.allows(params[name])
+        ]
+        if clashes:
+            raise Contradiction(*clashes)
+        return forms
 
 
 class NeedSettings(Strict):
@@ -111,81 +128,6 @@ class NeedSettings(Strict):
     cores: int = Field(default=1, ge=1, description="CPU cores")
     memory_mb: int = Field(default=1024, ge=1, description="MB of memory")
     disk_mb: int = Field(default=1024, ge=1, description="MB of disk")
-
-
-class MetricSettings(Strict):
-    """How one metric is judged."""
-
-    direction: Literal["higher", "lower"] = Field(description="which way is better")
-    floor: float | None = Field(
-        default=None,
-        description="limit in units of the metric: a minimum if higher is better, a maximum if lower is",
-    )
-
-
-class SliceSettings(Strict):
-    """How the slices of the holdout by one column are judged, each by the gate's primary metric."""
-
-    bins: list[float] = Field(default=[], description="cut points of a column of numbers; none: a slice per value")
-    min_rows: int = Field(default=200, ge=10, description="rows below which a slice is neither judged nor told")
-    margin: float = Field(default=0.0, ge=0, description="loss against the champion that a slice tolerates")
-    proof: bool = Field(
-        default=False, description="promote only when every slice is proven not worse; else when none is proven worse"
-    )
-    floor: float | None = Field(
-        default=None, description="limit in units of the metric: a minimum if higher is better, a maximum if lower is"
-    )
-    max_gap: float | None = Field(
-        default=None, gt=0, description="how far the challenger's best and worst slices may be apart"
-    )
-
-    @field_validator("bins")
-    @classmethod
-    def _rise(cls, bins: list[float]) -> list[float]:
-        if sorted(set(bins)) != bins:
-            raise ValueError("numbers in rising order, each once")
-        return bins
-
-
-class GateSettings(Strict):
-    """When a challenger may replace the champion. Keys that are checked against others come after them."""
-
-    metrics: Annotated[dict[str, MetricSettings], MinLen(1)] = Field(description="one table per metric")
-    primary: Text = Field(description="the metric among these that champion and challenger are compared by")
-    policy: Literal["not_worse", "better"] = Field(default="not_worse", description="what a challenger must be")
-    margin: float = Field(default=0.0, ge=0, description="for not_worse: tolerated loss in units of the primary metric")
-    min_gain: float = Field(default=0.0, ge=0, description="for better: least gain in units of the primary metric")
-    confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="how certain all verdicts over one holdout are together"
-    )
-    comparisons: int = Field(
-        default=12, ge=1, description="how often one holdout may decide between a champion and a challenger"
-    )
-    min_rows: int = Field(default=100, ge=1, description="rows of holdout below which no verdict is given")
-    slices: dict[Text, SliceSettings] = Field(default={}, description="one table per column whose slices are judged")
-
-    @field_validator("metrics")
-    @classmethod
-    def _are_known(cls, metrics: dict[str, MetricSettings]) -> dict[str, MetricSettings]:
-        if clashes := list(_metric_clashes(metrics)):
-            raise Contradiction(*clashes)
-        return metrics
-
-    @field_validator("primary")
-    @classmethod
-    def _is_among_the_metrics(cls, value: str, info: ValidationInfo) -> str:
-        known = tuple(info.data.get("metrics", (value,)))
-        if value not in known:
-            raise Contradiction(Clash(f"a metric of this gate: one of {', '.join(known)}", known=known))
-        return value
-
-    @field_validator("margin", "min_gain")
-    @classmethod
-    def _fits_the_policy(cls, value: float, info: ValidationInfo) -> float:
-        needed = {"margin": "not_worse", "min_gain": "better"}[str(info.field_name)]
-        if value and info.data.get("policy", needed) != needed:
-            raise Contradiction(Clash(f'0, or leave it out: it is for policy = "{needed}" only'))
-        return value
 
 
 class DriftSettings(Strict):
@@ -233,6 +175,14 @@ class TriggerSettings(Strict):
         default=True, description="batches that arrive while a run is busy become one run; false: a run per batch"
     )
     poll_s: float = Field(default=30.0, gt=0, description="seconds between two looks at the data")
+    open_partitions: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many prefixes, the last ones in name order, a look lists beside what is incomplete; else all",
+    )
+    whole_every_s: float = Field(
+        default=3600.0, gt=0, description="open_partitions: seconds between two looks at all prefixes"
+    )
     lease_s: float = Field(
         default=120.0, gt=0, description="seconds after which the work of a watcher that says nothing is taken over"
     )
@@ -255,6 +205,7 @@ class ModelSettings(Strict):
         default=DriftSettings(), description="how far new data may be from the champion's training data"
     )
     gate: GateSettings = Field(description="when a challenger may replace the champion")
+    limits: LimitSettings = Field(default=LimitSettings(), description="what an image that is published may take")
     smoke: SmokeSettings = Field(default=SmokeSettings(), description="how the finished image is tried out")
     trigger: TriggerSettings = Field(
         default=TriggerSettings(), description="when new blobs are a batch that starts a run"
@@ -270,17 +221,3 @@ class ModelSettings(Strict):
             wanted = f"a metric of {task}: one of {fitting}"
             raise Contradiction(*(Clash(wanted, ("metrics", name)) for name in strange))
         return gate
-
-
-def _metric_clashes(metrics: Mapping[str, MetricSettings]) -> Iterator[Clash]:
-    """Yield what cannot be meant: an unknown metric, the wrong direction, a floor out of range."""
-    for name, metric in metrics.items():
-        known = KNOWN_METRICS.get(name)
-        if known is None:
-            yield Clash(f"one of {', '.join(KNOWN_METRICS)}", (name,), tuple(KNOWN_METRICS))
-            continue
-        if metric.direction != known.better:
-            yield Clash(f'"{known.better}": {known.better} {name} is better', (name, "direction"))
-        if metric.floor is not None and not known.lowest <= metric.floor <= known.highest:
-            wanted = f"a value that {name} can take, from {known.lowest} to {known.highest}"
-            yield Clash(wanted, (name, "floor"))

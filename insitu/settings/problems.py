@@ -80,7 +80,7 @@ def unknown_key(source: Source, model: type[BaseModel], path: KeyPath, meant: Ke
         wanted = "one of " + ", ".join(keys_of(_slot(model, path[:-1]).kind))
     path = without_kinds(model, path)
     hint = did_you_mean(source.spelled(without_kinds(model, meant), path)) if meant else None
-    value = _shown(path, _value_at(source.values, path))
+    value = shown(path, _value_at(source.values, path))
     return Problem(*source.place(path), f"an unknown key, holding {value}", wanted, hint)
 
 
@@ -103,7 +103,7 @@ def _ill_typed(source: Source, model: type[BaseModel], path: KeyPath, value: Any
 
 
 def _problem(source: Source, path: KeyPath, wanted: str, hint: str | None = None) -> Problem:
-    return Problem(*source.place(path), _shown(path, _value_at(source.values, path)), wanted, hint)
+    return Problem(*source.place(path), shown(path, _value_at(source.values, path)), wanted, hint)
 
 
 def _slot(model: type[BaseModel], path: KeyPath) -> Slot:
@@ -148,7 +148,7 @@ def _value_at(values: Any, path: KeyPath) -> Any:
     return values
 
 
-def _shown(path: KeyPath, value: Any) -> str:
+def shown(path: KeyPath, value: Any) -> str:
     """Return *value* as the file would show it; never a secret, never a long text."""
     if value is None:
         return "nothing"

@@ -17,7 +17,9 @@ from insitu.settings.azure import (
     VmCompute,
 )
 from insitu.settings.forms import HostName, MlflowUri, Name, ProjectPath, ProxyUrl, RegistryHost, SparkAddress
+from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
+from insitu.settings.services import ServicesSettings
 from insitu.settings.stores import AzureBlobStore, AzureStateStore, FolderStore
 from insitu.settings.strict import Strict
 
@@ -109,7 +111,16 @@ class SiteSettings(Strict):
     registry_login: Literal["none", "azure"] = Field(
         default="none", description='"azure": an Azure Container Registry, where the identity of [azure] signs in'
     )
+    gate: SiteGateSettings = Field(default=SiteGateSettings(), description="which human decisions count")
+    signing: SigningSettings = Field(
+        default={},  # its paths are relative to the project
+        validate_default=True,
+        description="the key that signs decisions",
+    )
     relay: RelaySettings | None = Field(default=None, description='the web app that takes "data is ready" calls')
+    services: ServicesSettings = Field(
+        default={}, validate_default=True, description="Prefect server, workers and what else `insitu up` runs"
+    )
 
     @field_validator("models", "training", "compute", "registry_login")
     @classmethod

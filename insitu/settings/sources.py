@@ -67,7 +67,7 @@ def read_source(project: Path, file: Path, model: type[BaseModel], environ: Mapp
         SettingsError: The file cannot be read, is not UTF-8, or is not TOML.
     """
     name = file.relative_to(project).as_posix()
-    text = _text(file, name)
+    text = text_of(file, name)
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # also numbers too long and nesting too deep to read
@@ -128,7 +128,8 @@ def toml_value(text: str) -> Any:
     return values["value"] if len(values) == 1 else text
 
 
-def _text(file: Path, name: str) -> str:
+def text_of(file: Path, name: str) -> str:
+    """Return the text of *file*, which people know as *name*; raise `SettingsError`."""
     try:
         content = file.read_bytes()
     except OSError as exc:

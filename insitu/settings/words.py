@@ -37,7 +37,12 @@ class Slot(NamedTuple):
 
 def keys_of(kind: Any) -> tuple[str, ...]:
     """Return the keys that a table of this kind, or of one of these kinds, knows; none when it is no settings model."""
-    keys = (key for model in _models(kind) for key in model.model_fields if key != NAME_FIELD)
+    keys = (
+        key
+        for model in _models(kind)
+        for key in model.model_fields
+        if key != NAME_FIELD or getattr(model, "has_own_name", False)
+    )
     return tuple(dict.fromkeys(keys))
 
 
@@ -82,7 +87,8 @@ def in_words(slot: Slot) -> str:
 
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
     """Return the known word that *word* was probably meant to be, or None."""
-    return next(iter(get_close_matches(word, known, n=1)), None)
+    same = [one for one in known if one.casefold() == word.casefold()]
+    return next(iter(same or get_close_matches(word, known, n=1)), None)
 
 
 def _slot(annotation: Any, bounds: tuple[Any, ...] = (), about: str = "") -> Slot:

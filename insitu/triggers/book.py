@@ -7,6 +7,7 @@ triggers/MODEL/queue.json       what is to be done, and what is quarantined
                claims/KEY.json  whose work it is, and what became of it
                waiting.json     what is incomplete, since when, and what it waits for
                scan.json        who looked last
+               whole.json       who looked last at all prefixes, where only some are open
 """
 
 from __future__ import annotations
@@ -65,6 +66,17 @@ class Book:
             return None
         found = documents.read(self.state, f"{self.folder}scan.json")
         return (str(found[0]["owner"]), when) if found else None
+
+    def note_whole_look(self, owner: str) -> None:
+        """Leave word that everything was looked at."""
+        documents.server_now(self.state, f"{self.folder}whole.json", owner)
+
+    def last_whole_look(self) -> datetime | None:
+        """Return when everything was last looked at, by the state's clock; None when nobody has left word."""
+        try:
+            return self.state.stat(f"{self.folder}whole.json").last_modified
+        except BlobNotFound:
+            return None
 
     def batch(self, key: str) -> dict[str, Any] | None:
         """Return what was kept of a batch."""

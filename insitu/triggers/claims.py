@@ -34,6 +34,7 @@ class Claim:
     Attributes:
         epoch: How often the work was taken, from 1.
         failures: How many attempts have failed.
+        waits: How many attempts have found another run of the model under way.
         outcome: What is known of the last attempt.
         beats: How often the holder has said that it is alive.
         etag: The version in the store.
@@ -44,6 +45,7 @@ class Claim:
     epoch: int = 1
     state: State = "working"
     failures: int = 0
+    waits: int = 0
     outcome: dict[str, Any] | None = None
     beats: int = 0
     etag: str = ""

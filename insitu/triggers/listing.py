@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from insitu.triggers.rules import control_name, is_data, strangeness
 
 _FIRST = string.ascii_letters + string.digits + "_=-/. +@,()~#&'!$;[]{}"
 _DEEPEST = 16
+_MOST_WAITING = 100
+_NUMBER = re.compile(r"([0-9]+)")
 _PROBE = "insitu-does-not-look-here/"
-_BROKEN = (StoreRefused, BackendUnavailable, ValueError, KeyError)
+BROKEN = (StoreRefused, BackendUnavailable, ValueError, KeyError)
 
 
 @dataclass
@@ -52,8 +55,10 @@ class Seen:
                 del self.controls[prefix]
 
 
-def look(store: BlobStore, book: Book, broken: Sequence[str] = ()) -> Seen:
-    """Return what *store* holds that no batch does; *broken* is what the last look could not read.
+def look(store: BlobStore, book: Book, broken: Sequence[str] = (), partitions: Sequence[str] | None = None) -> Seen:
+    """Return what *store* holds that no batch does, of everything or of some *partitions* alone.
+
+    *broken* is what the last look could not read.
 
     Raises:
         StoreRefused: The container is gone or may not be used.
@@ -61,7 +66,8 @@ def look(store: BlobStore, book: Book, broken: Sequence[str] = ()) -> Seen:
     """
     seen, model = Seen(), book.model
     last = control_name(model.trigger)
-    for blob in listed(store, seen.unread, broken):
+    blobs = listed(store, seen.unread, broken) if partitions is None else (b for p in partitions for b in store.list(p))
+    for blob in blobs:
         prefix = book.prefix(blob.name)
         if last and blob.name == prefix + last:
             if not book.ledger.knows(prefix, blob.name, version_of(blob, is_control=True)):
@@ -77,6 +83,32 @@ def look(store: BlobStore, book: Book, broken: Sequence[str] = ()) -> Seen:
     return seen
 
 
+def open_partitions(store: BlobStore, book: Book) -> list[str] | None:
+    """Return the prefixes that a look lists: the last ones in name order, and what waits; None when it is all of them.
+
+    Numbers in names count as numbers: day=9 comes before day=10.
+    """
+    rule, waiting = book.model.trigger, book.waiting()
+    if rule.open_partitions is None or len(waiting) > _MOST_WAITING:
+        return None
+    last = _last(store, rule.open_partitions, rule.depth)
+    found = sorted({*last, *waiting})
+    return [one for one in found if not any(one.startswith(other) for other in found if other != one)]
+
+
+def _last(store: BlobStore, most: int, depth: int | None, prefix: str = "") -> list[str]:
+    below = [] if depth == 0 else sorted(store.folders(prefix), key=_with_numbers, reverse=True)
+    found: list[str] = []
+    for folder in below:
+        if len(found) < most:
+            found += _last(store, most - len(found), depth and depth - 1, folder)
+    return found or [prefix]
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
+
+
 def listed(store: BlobStore, unread: list[str], broken: Sequence[str] = (), prefix: str = "") -> Iterator[Blob]:
     """Yield the blobs under *prefix*; those that break a listing are gone around, and *unread* says where.
 
@@ -88,7 +120,7 @@ def listed(store: BlobStore, unread: list[str], broken: Sequence[str] = (), pref
         try:
             yield from store.list(prefix)
             return
-        except _BROKEN as exc:
+        except BROKEN as exc:
             if not prefix:
                 _require_answer(store, exc)
             if len(prefix) >= _DEEPEST or prefix in broken:
@@ -106,7 +138,7 @@ def _require_answer(store: BlobStore, problem: Exception) -> None:
     """Raise *problem* when the store lists nothing at all: then it is no name's fault."""
     try:
         next(iter(store.names(_PROBE)), None)
-    except _BROKEN:
+    except BROKEN:
         if isinstance(problem, InsituError):
             raise problem from None
         raise BackendUnavailable("the listing of a container cannot be read", found=type(problem).__name__) from None

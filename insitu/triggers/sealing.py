@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -15,7 +16,7 @@ from insitu.ports import BlobStore
 from insitu.triggers import documents
 from insitu.triggers.book import Book
 from insitu.triggers.ledger import version_of
-from insitu.triggers.listing import Seen, look
+from insitu.triggers.listing import BROKEN, Seen, look, open_partitions
 from insitu.triggers.queue import Entry, Quarantined, Queue
 from insitu.triggers.rules import Group, Ready, batch_key, judge
 
@@ -44,19 +45,25 @@ class Scan:
 
 @dataclass(frozen=True)
 class Scanner:
-    """Looks at the data of one model; *broken* is what the last look could not read."""
+    """Looks at the data of one model.
+
+    Attributes:
+        broken: What the last look could not read.
+        whole: Whether to look at all prefixes, also where only some are open.
+    """
 
     book: Book
     store: BlobStore
     owner: str
     broken: tuple[str, ...] = ()
+    whole: bool = False
 
     def scan(self) -> Scan:
         """Look once; raise `StoreRefused`, `BackendUnavailable`."""
         now = self.book.now(self.owner)
         self.book.ledger.refresh()
         before = self.book.waiting()
-        seen = look(self.store, self.book, self.broken)
+        seen = self._look(now)
         for attempt in range(_TRIES):
             queue, etag = self.book.queues.read()
             if any(not entry.folded for entry in queue.entries):
@@ -80,6 +87,19 @@ class Scanner:
         if plan.waiting != before:
             self.book.keep_waiting(plan.waiting)
         return Scan(plan.entries, plan.quarantined, plan.waiting, tuple(seen.unread), now)
+
+    def _look(self, now: datetime) -> Seen:
+        """Look at the open partitions; at everything when that is due, or when they cannot be listed by themselves."""
+        rule, last = self.book.model.trigger, self.book.last_whole_look()
+        is_due = last is None or (now - last).total_seconds() > rule.whole_every_s
+        if rule.open_partitions and not self.whole and not is_due:
+            with suppress(*BROKEN):
+                if (partitions := open_partitions(self.store, self.book)) is not None:
+                    return look(self.store, self.book, partitions=partitions)
+        seen = look(self.store, self.book, self.broken)
+        if rule.open_partitions:
+            self.book.note_whole_look(self.owner)
+        return seen
 
 
 @dataclass

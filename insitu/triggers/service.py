@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from insitu.errors import InsituError
@@ -60,13 +61,14 @@ class Round:
 
     def look_if_due(self) -> None:
         """Look when it is time, or when somebody says that there is something."""
-        if time.monotonic() >= self.due_at or self._hinted():
-            self.look()
+        hinted = self._hinted()
+        if hinted or time.monotonic() >= self.due_at:
+            self.look(whole=hinted)
 
-    def look(self) -> None:
-        """Look now; a problem is said and kept."""
+    def look(self, whole: bool = False) -> None:
+        """Look now, with *whole* in all partitions; a problem is said and kept."""
         self.due_at = time.monotonic() + self.watcher.book.model.trigger.poll_s
-        self._guarded(self._look)
+        self._guarded(partial(self._look, whole))
 
     def advance(self) -> bool:
         """Do the next bit; return whether there was one."""
@@ -76,8 +78,8 @@ class Round:
         """End what is under way here; others may take it over at once."""
         self._guarded(self.watcher.stop)
 
-    def _look(self) -> None:
-        self.scan = self.watcher.look()
+    def _look(self, whole: bool) -> None:
+        self.scan = self.watcher.look(whole)
         if self.scan.unread:
             self._problem(InsituError(
                 f"some names in container {self.watcher.book.model.data.container} break its listing",
@@ -138,9 +140,17 @@ def go_on(rounds: Sequence[Round]) -> None:
                 one.look_if_due()
             while any(_advanced(rounds)):
                 pass
-            time.sleep(_BUSY_TICK_S if _are_busy(rounds) else _TICK_S)
+            time.sleep(_pause_s(rounds))
     finally:
         stop(rounds)
+
+
+def _pause_s(rounds: Sequence[Round]) -> float:
+    """Return the seconds until there may be something to do: a look is not late by what is left of a tick."""
+    if _are_busy(rounds):
+        return _BUSY_TICK_S
+    due_s = min((one.due_at for one in rounds), default=float("inf")) - time.monotonic()
+    return min(_TICK_S, max(due_s, _BUSY_TICK_S))
 
 
 def stop(rounds: Sequence[Round]) -> None:

@@ -146,6 +146,10 @@ def _answers(book: Book, queue: Queue, told: dict[str, Any]) -> Iterator[str]:
         yield f"its prefix is in quarantine, because it is incomplete: it {stuck[0].reason}"
     if told["waits"]:
         yield f"its prefix is incomplete: it waits for {told['waits']['for']}, since {told['waits']['since']}"
+    rule, whole = book.model.trigger, book.last_whole_look()
+    if rule.open_partitions and whole and datetime.fromisoformat(now["last_modified"]) > whole:
+        when = f"{whole.isoformat()}, every {rule.whole_every_s:g} s and after events"
+        yield f"it came into a prefix that is not open, and is found by the next look at all of them (the last: {when})"
     yield "it is new, and the next look takes it up"
 
 

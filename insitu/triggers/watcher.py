@@ -55,10 +55,12 @@ class Watcher:
     owner: str
     _held: _Held | None = field(default=None, init=False)
     _broken: tuple[str, ...] = field(default=(), init=False)
+    _is_kept: bool = field(default=False, init=False)
+    """Whether something that is new in a partition that is not open keeps a work from beginning."""
 
-    def look(self) -> Scan:
-        """Find what is new; raise `StoreRefused`, `BackendUnavailable`."""
-        scan = Scanner(self.book, self.store, self.owner, self._broken).scan()
+    def look(self, whole: bool = False) -> Scan:
+        """Find what is new, with *whole* in all partitions; raise `StoreRefused`, `BackendUnavailable`."""
+        scan = Scanner(self.book, self.store, self.owner, self._broken, whole or self._is_kept).scan()
         self._broken = scan.unread
         for entry in scan.sealed:
             self.tell(READY, {"batch": entry.key, "prefix": entry.prefix})
@@ -72,6 +74,7 @@ class Watcher:
         queue = self.book.queues.read()[0]
         if queue.work is None and queue.entries:
             queue = assign(self.book, self.store, self._now(), self._broken)
+            self._is_kept = queue.work is None
         if queue.work is None:
             return False
         return self._begin(queue.work)
@@ -85,7 +88,7 @@ class Watcher:
         """End what this watcher does, and let others take it over at once."""
         if held := self._held:
             held.running.stop()
-            self._end(held, held.running.outcome() or Outcome("stopped", {}))
+            self._end(held, held.running.outcome() or Outcome("stopped", {"state": "Stopped"}))
 
     def _begin(self, work: Work) -> bool:
         claim = self.claims.take(work.key, self._now)
@@ -98,7 +101,7 @@ class Watcher:
         batch = self.book.manifest(work.key)
         if batch is None:
             raise StateDamaged(f"{self.book.folder}work/{work.key}.json is not in the site's state any more")
-        job = Job(self.book.model.name, work.key, claim.failures + 1, claim.epoch, work.batches, batch)
+        job = Job(self.book.model.name, work.key, claim.failures + 1, claim.epoch, work.batches, batch, claim.waits)
         if not batch.blobs:
             running: Running = _Nothing()
         else:
@@ -136,10 +139,11 @@ class Watcher:
         crashpoint("watch:ended")
         state: State = _NOT_ENDED.get(outcome.verdict, "done")
         failures = held.claim.failures + (outcome.verdict == "failed")
+        waits = held.claim.waits + (outcome.verdict == "busy")
         if failures >= self.book.model.trigger.attempts:
             state = "done"
         told = {"verdict": outcome.verdict, **outcome.told}
-        claim = self.claims.write(replace(held.claim, state=state, failures=failures, outcome=told))
+        claim = self.claims.write(replace(held.claim, state=state, failures=failures, waits=waits, outcome=told))
         crashpoint("watch:outcome-written")
         self.tell(ENDED, {"work": claim.work, "attempt": held.claim.failures + 1, "claim": state, **told})
         return state == "done" and self._settle(held.work, claim)

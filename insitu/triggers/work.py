@@ -45,6 +45,7 @@ class Job:
         key: Of the work: the same blobs for the same batches have the same.
         attempt: From 1; a new one after an attempt that failed.
         epoch: Whose turn it is; a larger one is a later holder's.
+        waits: How often another run of the model was in the way; each time is another start.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Job:
     epoch: int
     batches: tuple[str, ...]
     batch: Batch
+    waits: int = 0
 
 
 class Running(Protocol):

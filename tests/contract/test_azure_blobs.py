@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from azure_helpers import calls, direct, errors_of, operator, other
+from azure_helpers import calls, caught, direct, errors_of, operator, other
 from azurite import Azurite
 from stack_hub import NEWEST_VERSION, StackHub, stack_hub
 
@@ -159,6 +159,18 @@ def test_a_service_that_stays_in_trouble_is_unavailable(store: AzureBlobs, hub: 
     hub.fail_with = [503] * 10
     with pytest.raises(BackendUnavailable, match="503"):
         list(store.list())
+
+
+def test_a_page_of_somebody_else_is_no_answer_and_no_empty_container(store: AzureBlobs, hub: StackHub) -> None:
+    etag = store.create("a", b"x").etag
+    hub.page = b"<html><body>Sign in to the guest network \xe9</body></html>"
+    errors = [*errors_of(store).values(), caught(lambda: store.read("a", etag=etag))]
+    hub.reset()
+    for error in errors:
+        assert type(error) is BackendUnavailable
+        assert "as a blob service does" in error.what
+        assert "account_url" in str(error.next_action)
+        assert "guest" not in str(error)
 
 
 def test_a_read_goes_on_where_the_connection_broke(store: AzureBlobs, hub: StackHub) -> None:

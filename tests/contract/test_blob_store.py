@@ -72,6 +72,15 @@ def test_a_prefix_selects_by_the_beginning_of_the_name(store: BlobStore) -> None
     assert names(store, "nothing") == []
 
 
+def test_folders_are_one_level_of_names(store: BlobStore) -> None:
+    for name in ("a", "month=1/a", "month=10/x/b", "month=10/y/c", "Z/d", "month=1-late"):
+        store.create(name, b"")
+    assert list(store.folders()) == ["Z/", "month=1/", "month=10/"]
+    assert list(store.folders("month=1")) == ["month=1/", "month=10/"]
+    assert list(store.folders("month=10/")) == ["month=10/x/", "month=10/y/"]
+    assert list(store.folders("month=1/")) == list(store.folders("nothing/")) == []
+
+
 def test_names_are_those_of_the_listing(store: BlobStore) -> None:
     for name in ("month=1/a", "month=10/a", "Z", "ä"):
         store.create(name, b"x")

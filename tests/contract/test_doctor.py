@@ -120,7 +120,8 @@ def test_a_site_on_a_hub_is_looked_at_from_every_side(twin_project: Path, estate
     assert {
         "settings", "hub identity", "hub", "vm", "cores", "memory", "disk", "docker", "clock", "ssh", "ssh credential",
         "state", "data flights", "data flights from the vm", "state from the vm", "azure identity", "workspace",
-        "compute target", "environment", "registry login", "registry push", "model registry", "disk here",
+        "compute target", "environment", "registry login", "registry push", "experiments", "model registry",
+        "disk here",
     } <= set(found)  # fmt: skip
     assert list(estate.journal.lines("unknown")) == []
 
@@ -130,7 +131,7 @@ def test_a_site_on_a_hub_is_looked_at_from_every_side(twin_project: Path, estate
     [
         ("vm-deallocated", {"vm", "ssh"}),
         ("docker-down", {"docker"}),
-        ("secret-expired", {"hub identity", "azure identity", "registry login", "workspace", "model registry"}),
+        ("secret-expired", {"hub identity", "azure identity", "registry login", "workspace", "experiments"}),
     ],
 )
 def test_a_condition_of_the_estate_is_named(
@@ -155,6 +156,7 @@ def test_a_condition_of_the_estate_is_named(
     [
         (Fault("status:403", "management.azure.com", "/computes/", times=0), "compute target"),
         (Fault("status:404", "management.azure.com", "/environments/", times=0), "environment"),
+        (Fault("status:403", "*.api.azureml.ms", times=0), "experiments"),
         (Fault("status:403", "*.azurecr.io", "/blobs/uploads/", times=0), "registry push"),
         (Fault("status:403", "*.blob.north.hub.example", "/insitu-state", "PUT", times=0), "state"),
         (Fault("status:403", "*.blob.north.hub.example", "/flights", "GET", times=0), "data flights"),
@@ -165,6 +167,11 @@ def test_a_right_that_is_missing_is_named(twin_project: Path, estate: Estate, fa
     found = findings(twin_project, "twin")
     assert not found[name].ok
     assert found[name].next_action
+
+
+def test_a_workspace_that_does_not_answer_is_named_once(twin_project: Path, estate: Estate) -> None:
+    estate.faults.add(Fault("garbage", "management.azure.com", times=0))
+    assert [name for name, check in findings(twin_project, "twin").items() if not check.ok] == ["workspace"]
 
 
 def test_no_secret_is_in_what_the_doctor_says(twin_project: Path, estate: Estate) -> None:

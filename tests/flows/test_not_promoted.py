@@ -19,12 +19,14 @@ def test_a_model_below_the_floor_is_not_promoted(project: Project, server: Prefe
     done = project.retrain("--json", **IMPOSSIBLE).require(3)
     record = done.json
     assert (record["state"], record["decision"]["verdict"]) == ("NotPromoted", "reject")
+    assert (record["decision"]["outcome"], record["decision"]["approval"]) == ("Rejected", None)
     assert "roc_auc" in record["decision"]["reasons"][0]
     assert "0.99" in record["decision"]["reasons"][0]
     assert [record[part] for part in ("model_version", "image", "publication")] == [None, None, None]
     assert [entry["what"] for entry in record["egress"]] == ["run tags"]
     state = server.ask(f"/flow_runs/{done.flow_run}")["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "NotPromoted")
+    assert state["message"].startswith("Rejected: roc_auc is ")
 
     seen = audit(project)
     assert (seen.versions, seen.mlflow_runs, seen.tags) == ([], 1, [])
@@ -34,3 +36,17 @@ def test_a_model_below_the_floor_is_not_promoted(project: Project, server: Prefe
     assert "REJECT" in again.out
     assert "next: insitu retrain" not in again.out
     assert "no published version" in project.run("score", "flights").require(2).complaint
+
+
+@pytest.mark.slow
+def test_a_model_whose_image_is_over_a_limit_is_not_published_and_says_so(project: Project) -> None:
+    tags, limits = audit(project).tags, {"INSITU_MODEL__LIMITS__MAX_SIZE_MB": "1"}
+    record = project.retrain("--json", **limits).require(3).json
+    assert (record["state"], record["decision"]["verdict"], record["publication"]) == ("NotPromoted", "reject", None)
+    [reason] = record["decision"]["reasons"]
+    assert "size" in reason
+    assert "limits.max_size_mb" in reason
+    assert record["image"]["latency_ms"] > 0
+    assert record["image"]["peak_memory_bytes"] > 10_000_000
+    assert (audit(project).tags, audit(project).champion) == (tags, [])
+    assert "nothing new" in project.retrain(PREFECT_API_URL=NOBODY_HOME, **limits).require(3).out

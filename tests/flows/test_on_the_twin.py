@@ -65,6 +65,7 @@ def _move_to_hub(project: Project, estate: Estate) -> None:
     )  # fmt: skip
     for path in (project.var / "blobs" / "flights").rglob("*.parquet"):
         store.create(path.relative_to(project.var / "blobs" / "flights").as_posix(), path.read_bytes())
+    store.create("bell\x07", b"x")  # breaks every listing that comes across it
 
 
 def _asked(estate: Estate, method: str, pattern: str) -> list[str]:

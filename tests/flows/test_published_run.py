@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flow_helpers import NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
@@ -109,7 +110,7 @@ def test_people_are_told_verdict_version_whole_digest_and_what_to_type_next(publ
 
 def test_people_see_verdict_version_and_metrics_in_the_history(published: PublishedRun) -> None:
     told = published.project.run("history", "flights").require(0).out
-    assert "promote" in told
+    assert "Promoted" in told
     assert "roc_auc" in told
     assert published.record["image"]["digest"].removeprefix("sha256:")[:12] in told
 
@@ -141,13 +142,66 @@ def test_prefect_says_that_the_run_completed(published: PublishedRun, server: Pr
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
 
 
-@pytest.mark.slow
-def test_with_another_month_the_second_version_meets_the_champion(
-    published: PublishedRun, new_project: NewProject, extract: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def two_versions(published: PublishedRun, new_project: NewProject, extract: Path) -> tuple[Project, dict[str, Any]]:
+    """A project with a second version, and the record of its run."""
     project = new_project("with another month", like=published.project)
     put_month(project, extract, 4)
-    record = project.retrain("--json").require(0).json
+    return project, project.retrain("--json").require(0).json
+
+
+@pytest.mark.slow
+def test_two_versions_are_compared_on_the_rows_of_a_recorded_run_and_nothing_changes(
+    two_versions: tuple[Project, dict[str, Any]], published: PublishedRun
+) -> None:
+    project, _ = two_versions
+    before = (audit(project), project.kept("record"), ledger(project))
+    batch, training = published.record["batch"]["fingerprint"][:12], published.record["training"]
+    told = project.run("compare", "flights", "1", "2", "--batch", batch, "--json").require(0).json
+    assert (told["rows"], told["metrics"]["1"]) == (training["rows"], training["metrics"])
+    gain = told["metrics"]["2"]["roc_auc"] - told["metrics"]["1"]["roc_auc"]
+    assert told["difference"]["estimate"] == pytest.approx(gain, abs=2e-4)
+    assert told["difference"]["error"] == pytest.approx(0.025)
+    assert told["trained_on"] == {"1": 0, "2": 1}  # the first run's holdout is the second one's training data
+    assert "takes nothing of the holdout's error budget" in told["note"]
+    assert (audit(project), project.kept("record"), ledger(project)) == before
+    assert "version 9" in project.run("compare", "flights", "1", "9").require(2).complaint
+
+
+@pytest.mark.slow
+def test_a_version_is_reproduced_bit_by_bit_until_its_code_is_another(
+    two_versions: tuple[Project, dict[str, Any]],
+) -> None:
+    project, record = two_versions
+    told = project.run("reproduce", "flights", "2", "--json", PYTHONHASHSEED="0").require(0).json
+    assert (told["equal"], told["ran"], told["differs"], told["environment"]) == (True, True, [], [])
+    assert told["metrics"]["now"] == record["training"]["metrics"]
+    assert told["image"] == {"recorded": record["image"]["digest"], "now": record["image"]["digest"]}
+    assert audit(project).versions == ["1", "2"]
+
+    script, suite = project.root / "models/flights/train.py", project.root / "data_checks/flights.json"
+    kept = script.read_text(), suite.read_text()
+    try:
+        script.write_text(kept[0] + "# another\n")
+        suite.write_text(kept[1] + "\n")
+        other = project.run("reproduce", "flights", "2", "--json", INSITU_MODEL__TRAIN__PARAMS__C="2.0").require(1).json
+    finally:
+        script.write_text(kept[0])
+        suite.write_text(kept[1])
+    assert (other["equal"], other["ran"]) == (False, False)
+    assert other["differs"] == ["code: train.py", "code: the suite"]  # the parameters are those of the record
+
+
+def ledger(project: Project) -> str:
+    """Return what was taken of the error budgets."""
+    return (project.var / "state/holdouts/flights.json").read_text()
+
+
+@pytest.mark.slow
+def test_with_another_month_the_second_version_meets_the_champion(
+    two_versions: tuple[Project, dict[str, Any]], published: PublishedRun, tmp_path: Path
+) -> None:
+    project, record = two_versions
     assert record["decision"]["champion"] == "1"
     assert record["model_version"]["version"] == "2"
     assert record["training"]["difference"].keys() == {"estimate", "low", "high", "error", "method"}

@@ -94,7 +94,7 @@ def test_the_same_work_is_one_flow_run_of_the_server_and_its_end_is_understood(
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.runners import DeploymentRunner
+    from flows.running.runners import DeploymentRunner
 
     model = f"m{uuid4().hex[:8]}"
     flow = server.ask("/flows/", {"name": "retrain"})
@@ -102,8 +102,8 @@ def test_the_same_work_is_one_flow_run_of_the_server_and_its_end_is_understood(
     batch = Batch.of("c", [Blob("a", '"1"', 1, datetime.now(UTC))])
     runner = DeploymentRunner(tmp_path, "local", tmp_path)
 
-    def end(attempt: int, state: dict[str, str]) -> tuple[UUID, Outcome | None]:
-        job = Job(model, model * 4, attempt, 1, ("k",), batch)
+    def end(attempt: int, state: dict[str, str], waits: int = 0) -> tuple[UUID, Outcome | None]:
+        job = Job(model, model * 4, attempt, 1, ("k",), batch, waits)
         running, twice = runner.start(job), runner.start(job)
         assert running.id == twice.id  # type: ignore[attr-defined]
         assert running.outcome() is None
@@ -117,6 +117,11 @@ def test_the_same_work_is_one_flow_run_of_the_server_and_its_end_is_understood(
             end(3, {"type": "FAILED", "name": "Failed", "message": "Flow run encountered an exception"}),
             end(4, {"type": "CRASHED", "name": "Crashed"}),
             end(5, {"type": "CANCELLED", "name": "Cancelled"}),
+            end(6, {"type": "COMPLETED", "name": "Skipped"}),
+            end(6, {"type": "FAILED", "name": "Failed", "message": "E-BUSY another run is under way"}, waits=1),
+            end(6, {"type": "COMPLETED", "name": "Completed"}, waits=2),
         ]
-    assert len({run for run, _ in ends}) == 5
-    assert [outcome.verdict for _, outcome in ends if outcome] == ["done", "data", "failed", "failed", "cancelled"]
+    assert len({run for run, _ in ends}) == 8
+    assert [outcome.verdict for _, outcome in ends if outcome] == [
+        "done", "data", "failed", "failed", "cancelled", "busy", "busy", "done",
+    ]  # fmt: skip

@@ -104,12 +104,6 @@ def test_a_job_is_told_where_the_secret_is_and_not_the_secret(project: Path, mon
     assert place.data_place("flights") == "https://flightdata.blob.north.hub.example/flights"
 
 
-def test_the_lock_of_a_hub_site_is_on_this_machine(project: Path) -> None:
-    place = open_site(project, load(project))
-    with place.only_run("flights"):
-        assert [path.name for path in (project / "var").iterdir()] == [".lock-hub-flights"]
-
-
 class Mistake(NamedTuple):
     """A change to the good file, and the one problem that it must give."""
 

@@ -26,7 +26,7 @@ class Listed:
     breaks_at: str = "\0"
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        self.asked["list"] += 1
+        self.asked[f"list {prefix}".strip()] += 1
         for blob in self.blobs:
             if blob.name.startswith(prefix):
                 if self.breaks_at in blob.name:
@@ -35,6 +35,12 @@ class Listed:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         return (blob.name for blob in self.list(prefix))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        self.asked["folders"] += 1
+        below = {blob.name[: blob.name.index("/", len(prefix)) + 1] for blob in self.blobs
+                 if blob.name.startswith(prefix) and "/" in blob.name[len(prefix):]}  # fmt: skip
+        yield from sorted(below)
 
     def stat(self, name: str) -> Blob:
         self.asked["stat"] += 1
@@ -69,6 +75,76 @@ def test_a_look_at_known_blobs_asks_for_the_listing_and_nothing_else(tmp_path: P
     sealed = place.watcher(Script(), owner="after a kill").look().sealed
     assert [entry.prefix for entry in sealed] == ["q/"]
     assert listed.asked == {"list": 1}
+
+
+def days(*numbers: int) -> list[Blob]:
+    return [blob(f"year=2026/day={day}/a.parquet") for day in numbers]
+
+
+def test_where_partitions_are_closed_a_look_reads_the_last_ones_alone(tmp_path: Path) -> None:
+    listed = Listed(days(*range(1, 201)))
+    place = over(listed, tmp_path, open_partitions=2)
+    go(place.watcher(Script()))
+    listed.blobs += [blob("year=2026/day=200/late.parquet"), *days(201)]
+    listed.asked.clear()
+    sealed = place.watcher(Script(), owner="after a kill").look().sealed
+    assert [entry.prefix for entry in sealed] == ["year=2026/day=200/", "year=2026/day=201/"]
+    assert listed.asked == {"folders": 4, "list year=2026/day=200/": 1, "list year=2026/day=201/": 1}
+
+
+def test_a_partition_stays_open_for_as_long_as_it_is_incomplete(tmp_path: Path) -> None:
+    listed = Listed([blob("day=1/a.parquet")])
+    place, script = over(listed, tmp_path, files=2, open_partitions=1), Script()
+    go(place.watcher(script))
+    listed.blobs += [blob("day=2/a.parquet"), blob("day=2/b.parquet")]
+    go(place.watcher(script))
+    since = place.book.waiting()["day=1/"]["since"]
+    listed.blobs += [blob("day=3/a.parquet"), blob("day=3/b.parquet")]
+    go(place.watcher(script))
+    assert place.book.waiting()["day=1/"]["since"] == since
+    listed.blobs.append(blob("day=1/b.parquet"))
+    go(place.watcher(script))
+    assert [len(names) for names in script.names] == [2, 4, 6]
+
+
+def test_what_comes_late_into_a_closed_partition_is_found_when_all_are_looked_at(tmp_path: Path) -> None:
+    listed = Listed(days(1, 2, 3))
+    place, script = over(listed, tmp_path, open_partitions=1, poll_s=3600.0), Script()
+    one = Round(place.watcher(script), lambda *_: None, Hints(place.state, "rides"))
+    one.look()
+    one.look_if_due()
+    listed.blobs.append(blob("year=2026/day=1/late.parquet"))
+    one.look()
+    assert one.scan
+    assert one.scan.sealed == ()
+    place.state.create("events/rides/1.json", b"{}")  # a hint: somebody knows better
+    one.look_if_due()
+    assert [entry.prefix for entry in one.scan.sealed] == ["year=2026/day=1/"]
+    listed.blobs.append(blob("year=2026/day=1/later.parquet"))
+    soon = over(listed, tmp_path, open_partitions=1, whole_every_s=1e-6)
+    assert [entry.prefix for entry in soon.watcher(script).look().sealed] == ["year=2026/day=1/"]
+
+
+def test_a_blob_that_is_overwritten_in_a_closed_partition_delays_a_run_by_one_look(tmp_path: Path) -> None:
+    listed = Listed(days(1, 2))
+    place, script = over(listed, tmp_path, open_partitions=1), Script()
+    watcher = place.watcher(script)
+    go(watcher)
+    listed.blobs[0] = blob("year=2026/day=1/a.parquet", version=2)
+    listed.blobs += days(3)
+    go(watcher)
+    assert len(script.jobs) == 1  # its run would lack day 1
+    go(watcher)
+    assert [one.etag for one in script.jobs[1].batch.blobs] == ['"2"', '"1"', '"1"']
+
+
+def test_a_partition_that_cannot_be_listed_by_itself_is_looked_at_with_all_others(tmp_path: Path) -> None:
+    listed = Listed(days(1, 2), breaks_at="bell")
+    place, script = over(listed, tmp_path, open_partitions=1), Script()
+    go(place.watcher(script))
+    listed.blobs += [blob("year=2026/day=1/late.parquet"), *days(3), blob("year=2026/day=3/bell.parquet")]
+    sealed = place.watcher(script).look().sealed
+    assert [entry.prefix for entry in sealed] == ["year=2026/day=1/"]
 
 
 def test_a_blob_behind_the_mark_of_time_is_found(tmp_path: Path) -> None:

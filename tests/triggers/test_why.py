@@ -106,6 +106,15 @@ def test_an_overwritten_blob_has_the_story_of_each_version(tmp_path: Path) -> No
     assert told["batches"][1]["batch"][:12] in told["says"]
 
 
+def test_a_blob_that_came_late_into_a_closed_partition(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path, rule="files", open_partitions=1)
+    place.put("day=1/a.parquet", "day=2/a.parquet")
+    go(place.watcher(Script()))
+    place.put("day=1/late.parquet")
+    go(place.watcher(Script()))
+    assert "a prefix that is not open, and is found by the next look at all" in says(place, "day=1/late.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [

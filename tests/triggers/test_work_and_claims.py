@@ -123,6 +123,15 @@ def test_a_run_that_fails_is_tried_again_and_quarantined_in_the_end(tmp_path: Pa
     assert [one.trouble for one in place.book.queues.read()[0].quarantine] == ["failed"]
 
 
+def test_a_run_that_found_another_one_under_way_is_started_anew_and_no_attempt_is_counted(tmp_path: Path) -> None:
+    verdicts = ["busy", "busy", "done"]
+    place, script = Place.in_folder(tmp_path, attempts=2), Script(lambda _: verdicts.pop(0))
+    complete(place, 1)
+    go(place.watcher(script), looks=4)
+    assert [(job.attempt, job.waits) for job in script.jobs] == [(1, 0), (1, 1), (1, 2)]
+    assert place.book.queues.read()[0].quarantine == ()
+
+
 def test_a_failed_run_is_not_tried_again_at_once(tmp_path: Path) -> None:
     place, script = Place.in_folder(tmp_path, retry_s=3600.0), Script(lambda _: "failed")
     complete(place, 1)

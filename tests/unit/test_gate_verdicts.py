@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from insitu.budget import Share
 from insitu.errors import GateFailed
 from insitu.gate import Evidence, decide, detectable_gain, gain, rows_to_decide
-from insitu.settings import KNOWN_METRICS, GateSettings, MetricSettings
+from insitu.settings import KNOWN_METRICS, GateSettings, LimitSettings, MetricSettings
 
 
 def gate(**changes: Any) -> GateSettings:
@@ -159,6 +159,65 @@ def test_too_few_rows_give_no_verdict() -> None:
     assert "99" in str(caught.value)
     assert "100" in str(caught.value)
     assert decide(Evidence(100, GOOD), gate(), None).verdict == "promote"
+
+
+@pytest.mark.parametrize(("rows", "said"), [(0, "none, or fewer than 10"), (29, "29 rows of the rarer class")])
+def test_too_few_rows_of_one_class_give_no_verdict(rows: int, said: str) -> None:
+    with pytest.raises(GateFailed, match="too few rows of one class") as caught:
+        decide(Evidence(1000, GOOD, rarer_rows=rows), gate(min_class_rows=30), None)
+    assert said in str(caught.value)
+    assert decide(Evidence(1000, GOOD, rarer_rows=30), gate(min_class_rows=30), None).verdict == "promote"
+
+
+def test_a_metric_has_a_least_sample_and_a_range_of_its_own() -> None:
+    strict = {"roc_auc": MetricSettings(direction="higher", min_rows=2000)}
+    with pytest.raises(GateFailed, match="too small for roc_auc"):
+        decide(FIRST, gate(metrics=strict), None)
+    for narrow in ({"highest": 0.65}, {"lowest": 0.75}):
+        with pytest.raises(GateFailed, match="challenger's roc_auc cannot be judged"):
+            decide(FIRST, gate(metrics={"roc_auc": MetricSettings(direction="higher", **narrow)}), None)
+
+
+@pytest.mark.parametrize("champion", [None, "3"])
+def test_one_answer_to_everything_is_rejected_with_and_without_a_champion(champion: str | None) -> None:
+    decision = decide(against(0.1, 0.2, constant=True), gate(), champion)
+    assert (decision.verdict, decision.reasons) == ("reject", ("the challenger gives every row the same answer",))
+
+
+@pytest.mark.parametrize(
+    ("psi", "most", "verdict"),
+    [(0.3, 0.2, "reject"), (0.2, 0.2, "promote"), (0.3, None, "promote"), (math.nan, 0.2, "reject")],
+)
+def test_answers_far_from_the_champions_are_rejected_where_that_is_limited(
+    psi: float, most: float | None, verdict: str
+) -> None:
+    decision = decide(against(0.1, 0.2, score_psi=psi), gate(), "3", LimitSettings(max_score_psi=most))
+    assert decision.verdict == verdict
+    assert any("limits.max_score_psi" in reason for reason in decision.reasons) == (verdict == "reject")
+    assert decide(FIRST, gate(), None, LimitSettings(max_score_psi=most)).verdict == "promote"
+
+
+def test_the_first_model_can_be_left_to_people() -> None:
+    decision = decide(FIRST, gate(first_model="inconclusive"), None)
+    assert decision.verdict == "inconclusive"
+    assert decision.reasons[-1] == "gate.first_model leaves that to people"
+    assert decide(
+        Evidence(1000, {"roc_auc": 0.5, "log_loss": 0.5}), gate(first_model="inconclusive"), None
+    ).verdict == ("reject")
+
+
+@pytest.mark.parametrize("policy", ["fail", "inconclusive", "promote"])
+def test_a_lost_champion_is_replaced_only_where_the_gate_says_so(policy: str) -> None:
+    evidence, strict = Evidence(1000, GOOD, lost="its files are gone"), gate(unusable_champion=policy)
+    if policy == "fail":
+        with pytest.raises(GateFailed, match="difference in roc_auc"):
+            decide(evidence, strict, "3")
+    else:
+        decision = decide(evidence, strict, "3")
+        assert (decision.verdict, decision.champion) == (policy, "3")
+        assert "champion 3 cannot be compared with: its files are gone" in decision.reasons
+        poor = Evidence(1000, {"roc_auc": 0.5, "log_loss": 0.5}, lost="its files are gone")
+        assert decide(poor, strict, "3").verdict == "reject"
 
 
 @pytest.mark.parametrize("part", ["estimate", "low", "high"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from insitu.edge.metrics import METRICS, Vector, curves, measure
+from insitu.edge.metrics import METRICS, Vector, curves, measure, rarer_rows, score_psi
 from insitu.settings import KNOWN_METRICS
 
 RANDOM = np.random.default_rng(7)
@@ -65,24 +65,54 @@ def test_an_answer_that_is_no_number_draws_no_curves(strange: float) -> None:
 
 @pytest.mark.parametrize("rows", [1, 9, 50, 99, 100, 105, 400])
 def test_calibration_bins_describe_ten_rows_at_least(rows: int) -> None:
-    y = np.resize([0.0, 1.0], rows) if rows > 1 else np.zeros(1)
+    y = np.resize([0.0, 1.0], rows)
     drawn = curves("classification", y, GOOD[:rows])
-    if rows > 1:
+    assert bool(drawn) == (rows >= 20)  # ten of each class
+    if drawn:
         assert all(b["rows"] >= 10 for b in drawn["calibration"])
         assert all(0 <= b[key] <= 1 for b in drawn["calibration"] for key in ("predicted", "observed"))
-        assert len(drawn["calibration"]) <= 10
-    else:
-        assert drawn == {}
+        assert len(drawn["calibration"]) == min(10, rows // 10)
+
+
+@pytest.mark.parametrize("rows", [9, 99, 400])
+def test_residuals_and_means_of_a_regression_describe_ten_rows_at_least(rows: int) -> None:
+    y, score = 100 * POOR[:rows], 90 * POOR[:rows]
+    drawn = curves("regression", y, score)
+    assert all(b["rows"] >= 10 for part in ("calibration", "residuals") for b in drawn[part])
+    if rows == 400:
+        means = [b["residual"] for b in drawn["residuals"]]
+        assert means == sorted(means)
+        assert np.mean(means) == pytest.approx((y - score).mean())
+
+
+def test_a_step_of_the_roc_curve_is_over_ten_rows_of_the_rarer_class() -> None:
+    rare = np.where(np.cumsum(TRUTH) <= 35, TRUTH, 0.0)
+    assert len(curves("classification", rare, GOOD)["roc"]["true_positive_rate"]) == 4
+    many = np.resize(TRUTH, 8000)
+    assert len(curves("classification", many, np.resize(GOOD, 8000))["roc"]["true_positive_rate"]) == 101
 
 
 def test_the_roc_curve_goes_from_corner_to_corner_on_a_fixed_grid() -> None:
     roc = curves("classification", TRUTH, GOOD)["roc"]
-    assert len(roc["false_positive_rate"]) == len(roc["true_positive_rate"]) == 101
     assert (roc["false_positive_rate"][0], roc["false_positive_rate"][-1], roc["true_positive_rate"][-1]) == (0, 1, 1)
     area = np.trapezoid(roc["true_positive_rate"], roc["false_positive_rate"])
     assert area == pytest.approx(sk.roc_auc_score(TRUTH, GOOD), abs=0.02)
 
 
-def test_a_regression_and_one_class_draw_nothing() -> None:
-    assert curves("regression", TRUTH, GOOD) == {}
+def test_one_class_draws_nothing_and_counts_for_no_rows() -> None:
+    assert rarer_rows(np.ones(400)) == 0
     assert curves("classification", np.ones(400), GOOD) == {}
+
+
+@pytest.mark.parametrize(("rows", "told"), [(9, 0), (10, 10), (11, 11)])
+def test_a_class_of_fewer_than_ten_rows_is_not_counted_aloud(rows: int, told: int) -> None:
+    assert rarer_rows(np.append(np.zeros(500), np.ones(rows))) == told
+
+
+def test_answers_that_did_not_move_have_no_psi_and_those_that_did_have_siddiqis() -> None:
+    # Shares of 0.5 and 0.5 against 0.25 and 0.75: 0.25 ln 2 - 0.25 ln(2/3) = 0.2747; half a row in each bin is little.
+    old, new = np.repeat([0.2, 0.8], [20_000, 20_000]), np.repeat([0.2, 0.8], [10_000, 30_000])
+    assert score_psi(old, old) == 0
+    assert score_psi(new, old) == pytest.approx(0.2747, abs=1e-3)
+    assert score_psi(GOOD, GOOD[::-1]) == pytest.approx(0)
+    assert math.isnan(score_psi(np.append(GOOD, math.nan), np.append(GOOD, 0)))

@@ -313,6 +313,20 @@ def test_an_interrupted_wait_ends_the_job(run_with: Callable[..., Run]) -> None:
     assert len(jobs.canceled) == 1
 
 
+def test_who_has_lost_the_run_leaves_the_job_to_its_heir(run_with: Callable[..., Run]) -> None:
+    jobs = FakeJobs(JobStatus("running"), b"one\n")
+    run = run_with(jobs)
+
+    def interrupt(_: str) -> None:
+        """What happens when the thread that beats finds out."""
+        lease.lost = True
+        raise SystemExit
+
+    with run.site.only_run("flights", run.key) as lease, pytest.raises(SystemExit):
+        train_challenger(run.held_by(lease), LogRelay(interrupt, lambda _: None))
+    assert jobs.canceled == []
+
+
 def test_a_service_that_does_not_answer_leaves_the_job_alone(run_with: Callable[..., Run]) -> None:
     jobs = FakeJobs(BackendUnavailable("the workspace does not answer"))
     with pytest.raises(BackendUnavailable, match="workspace"):

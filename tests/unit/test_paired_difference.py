@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn import metrics as sk
 
@@ -69,6 +72,41 @@ def test_mcnemar_gives_agrestis_interval_for_the_prime_ministers_ratings() -> No
     assert found.method == "mcnemar"
     assert found.estimate == pytest.approx(0.04)
     assert (round(found.low, 2), round(found.high, 2)) == (0.02, 0.06)
+
+
+def test_the_interval_of_two_accuracies_is_agrestis_for_the_environment() -> None:
+    # Agresti, An Introduction to Categorical Data Analysis, 2nd edition, section 8.1: for the environment, 227 pay
+    # higher taxes and accept a lower standard of living, 132 only pay, 107 only accept, 678 neither; -0.004 to 0.048.
+    counts = (227, 132, 107, 678)
+    new, old = (np.repeat(answers, counts).astype(np.float64) for answers in ((1, 1, 0, 0), (1, 0, 1, 0)))
+    found = difference("accuracy", np.ones(1144), new, old, 0.025)
+    assert (found.low, found.high) == pytest.approx((-0.004, 0.048), abs=1.5e-3)
+
+
+# Pairs whose mean difference is a difference of two mean absolute errors from zero, when all values are made positive.
+SLEEP = """0.7 1.9  -1.6 0.8  -0.2 1.1  -1.2 0.1  -0.1 -0.1  3.4 4.4  3.7 5.5  0.8 1.6  0.0 4.6  2.0 3.4"""
+MAIZE = "49 -67 8 16 6 23 28 41 14 29 56 24 75 60 -48"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "mean"),
+    [
+        # Student, The probable error of a mean, Biometrika 6, 1908: hours of sleep gained by two drugs, ten patients.
+        (np.array(SLEEP.split(), dtype=np.float64).reshape(-1, 2) + 10, 1.58),
+        # Fisher, The Design of Experiments, 1935, chapter 3: Darwin's maize, crossed less self-fertilised, inches / 8.
+        (np.array([[100, 100 + float(d)] for d in MAIZE.split()]), 20.93),
+    ],
+    ids=["sleep", "maize"],
+)
+def test_the_bootstrap_gives_scipys_percentiles_of_textbook_pairs(pairs: Vector, mean: float) -> None:
+    reference = stats.bootstrap(
+        (pairs[:, 1] - pairs[:, 0],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    )
+    found = difference("mae", np.zeros(len(pairs)), pairs[:, 1], pairs[:, 0], 0.025)
+    assert found.estimate == pytest.approx(mean, abs=5e-3)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(reference.confidence_interval), abs=0.15 * reference.standard_error
+    )
 
 
 def test_mcnemars_exact_p_value_is_the_published_one() -> None:
@@ -192,6 +230,68 @@ def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> N
         seen = difference("mae", truth, challenger, champion, 0.05)
         hits += seen.low <= true <= seen.high
     assert hits >= rounds * 0.75
+
+
+# --- whatever the rows are ---
+
+scores = arrays(np.float64, 40, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]))  # most of them tie
+outcomes = arrays(np.float64, 40, elements=st.sampled_from([0.0, 1.0]))
+quickly = settings(max_examples=40, deadline=None)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "accuracy"])
+@given(y=outcomes, new=scores, old=scores)
+@quickly
+def test_whatever_ties_there_are_both_places_tell_the_same(name: str, y: Vector, new: Vector, old: Vector) -> None:
+    if min(y.sum(), len(y) - y.sum()) < DELONG_ROWS:
+        y = np.resize([0.0, 1.0], len(y))
+    one, two = difference(name, y, new, old, 0.025), difference(name, y, old, new, 0.025)
+    assert (one.estimate, one.low, one.high) == pytest.approx((-two.estimate, -two.high, -two.low))
+    assert -1 <= one.low <= one.high <= 1
+
+
+@given(y=outcomes, new=scores, old=scores, order=st.permutations(range(40)))
+@quickly
+def test_the_order_of_the_rows_means_nothing(y: Vector, new: Vector, old: Vector, order: list[int]) -> None:
+    for name in ("roc_auc", "accuracy"):
+        if name == "accuracy" or min(y.sum(), len(y) - y.sum()) >= DELONG_ROWS:
+            plain, mixed = difference(name, y, new, old, 0.05), difference(name, y[order], new[order], old[order], 0.05)
+            assert (plain.estimate, plain.low, plain.high) == pytest.approx((mixed.estimate, mixed.low, mixed.high))
+
+
+@given(y=outcomes, new=scores, old=scores, power=st.sampled_from([0.5, 2.0, 3.0]))
+@quickly
+def test_an_area_knows_ranks_only(y: Vector, new: Vector, old: Vector, power: float) -> None:
+    y = y if min(y.sum(), len(y) - y.sum()) >= DELONG_ROWS else np.resize([0.0, 1.0], len(y))
+    plain, bent = difference("roc_auc", y, new, old, 0.025), difference("roc_auc", y, new**power, old**power, 0.025)
+    assert (plain.estimate, plain.low, plain.high) == pytest.approx((bent.estimate, bent.low, bent.high))
+
+
+@given(answer=st.floats(0, 1), other=st.floats(0, 1), y=outcomes)
+@quickly
+def test_two_constant_answers_rank_alike(answer: float, other: float, y: Vector) -> None:
+    y = y if min(y.sum(), len(y) - y.sum()) >= DELONG_ROWS else np.resize([0.0, 1.0], len(y))
+    found = difference("roc_auc", y, np.full(40, answer), np.full(40, other), 0.025)
+    assert (found.estimate, found.low, found.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["rmse", "mae"])
+@given(scale=st.sampled_from([0.001, 0.5, 3.0, 1e6]))
+@settings(max_examples=4, deadline=None)
+def test_a_difference_in_other_units_is_the_difference_times_the_unit(name: str, scale: float) -> None:
+    y, new, old = scored(60)
+    plain, scaled = difference(name, y, new, old, 0.05), difference(name, y * scale, new * scale, old * scale, 0.05)
+    expected = tuple(scale * value for value in (plain.estimate, plain.low, plain.high))
+    assert (scaled.estimate, scaled.low, scaled.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@given(new=scores, old=scores)
+@quickly
+def test_of_one_class_alone_no_ranking_is_told(name: str, label: float, new: Vector, old: Vector) -> None:
+    found = difference(name, np.full(40, label), new, old, 0.025)
+    assert all(map(math.isnan, (found.estimate, found.low, found.high)))
 
 
 def test_a_difference_on_one_class_is_no_number() -> None:

@@ -21,7 +21,7 @@ from insitu.settings import load_site
 from insitu.wiring import open_site
 
 project = Path(sys.argv[1])
-with open_site(project, load_site(project, "local", {})).only_run("flights"):
+with open_site(project, load_site(project, "local", {})).only_run("flights", "a run"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -72,10 +72,12 @@ def test_a_second_run_of_a_model_is_kept_out_until_the_first_process_is_gone(
     with subprocess.Popen([sys.executable, "-c", HOLDER, project], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(RunUnderWay, match="flights"), site.only_run("flights"):
+        with pytest.raises(RunUnderWay, match="flights") as caught, site.only_run("flights", "another run"):
             raise AssertionError("two at once")
-        with site.only_run("another"):
+        assert caught.value.winner
+        assert (caught.value.winner["pid"], caught.value.winner["run_key"]) == (holder.pid, "a run")
+        with site.only_run("another", "a run"):
             pass
         holder.kill()
-    with site.only_run("flights"):
-        assert [blob.name for blob in site.state.list()] == []
+    with site.only_run("flights", "another run") as lease:
+        assert lease.held.epoch == 2

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insitu.cards import curves_png, gate_table, markdown_table, model_card, validation_table
+from insitu.cards import gate_table, markdown_table, model_card, validation_table
 from insitu.edge.metrics import curves
 from insitu.gate import Decision
-from insitu.settings import GateSettings, MetricSettings
+from insitu.pictures import Point, curves_png, pictures_of
+from insitu.settings import GateSettings, MetricSettings, SliceSettings
 from insitu.training import Trained
 
 GATE = GateSettings(
@@ -88,8 +89,39 @@ def test_the_model_card_tells_verdict_reasons_rows_and_facts(champion: bool) -> 
 
 
 def test_a_card_without_curves_has_no_picture() -> None:
-    card = model_card("m", trained(curves={"challenger": {}}), Decision("reject", ("no",), "3"), GATE, {})
-    assert "![" not in card
+    bare = trained(champion=False, curves={"challenger": {}})
+    assert "![" not in model_card("m", bare, Decision("reject", ("no",), "3"), GATE, {})
+
+
+def test_there_is_a_picture_of_curves_one_of_gains_and_one_of_the_history() -> None:
+    seen = trained()
+    history = [Point("1", 0.6), Point("2", 0.7)]
+    drawn = list(pictures_of(seen.curves, seen.difference, seen.slices, GATE, history))
+    assert [picture.title for picture in drawn] == [
+        "ROC and calibration curves", "Gain on the whole", "log_loss over the versions"
+    ]  # fmt: skip
+    assert all(size_of(picture.png)[0] == 640 for picture in drawn)
+
+
+def test_the_picture_of_gains_has_a_line_for_each_slice_that_says_something() -> None:
+    gate = GATE.model_copy(update={"slices": {"origin": SliceSettings(margin=0.01)}})
+
+    def entry(name: str, low: float) -> dict[str, Any]:
+        return {"column": "origin", "slice": name, "rows": 500, "difference": DIFFERENCE | {"low": low}}
+
+    def height(slices: list[dict[str, Any]]) -> int:
+        [picture] = pictures_of({}, DIFFERENCE, slices, gate)
+        return size_of(picture.png)[1]
+
+    silent = entry("LGA", float("nan"))
+    assert height([]) == height([silent]) < height([entry("JFK", -0.07), silent]) < height([entry("JFK", -0.07)] * 2)
+
+
+def test_a_regression_has_a_picture_of_its_residuals() -> None:
+    y = np.random.default_rng(1).normal(size=400)
+    [picture] = pictures_of({"challenger": curves("regression", y, y / 2)}, None, (), GATE)
+    assert picture.title == "Residuals and calibration curves"
+    assert size_of(picture.png) == (640, 288)
 
 
 def test_a_picture_is_a_png_with_and_without_champion() -> None:
@@ -97,7 +129,7 @@ def test_a_picture_is_a_png_with_and_without_champion() -> None:
         assert size_of(curves_png({role: drawn() for role in roles})) == (640, 288)
 
 
-@pytest.mark.parametrize("rows", [2, 50, 99, 100])
+@pytest.mark.parametrize("rows", [30, 50, 99, 100])
 def test_a_small_holdout_has_a_picture_too(rows: int) -> None:
     assert size_of(curves_png({"challenger": drawn(rows)})) == (640, 288)
 

@@ -85,6 +85,22 @@ def test_small_slices_are_not_told_of() -> None:
     assert [entry["slice"] for entry in found(rows, y, new, old, settings())] == ["big"]
 
 
+@pytest.mark.parametrize(("rest", "told"), [(0, ["a", "b"]), (9, ["a"]), (10, ["a", "b"]), (40, ["a", "b"])])
+def test_the_whole_less_the_slices_tells_of_ten_rows_or_more(rest: int, told: list[str]) -> None:
+    rows = pd.Series(["a"] * 100 + ["b"] * 60 + ["rest"] * rest)
+    y = np.resize([0.0, 1.0], len(rows))
+    assert [entry["slice"] for entry in found(rows, y, y * 0.8, None, settings())] == told
+
+
+def test_a_ranking_over_fewer_than_ten_rows_of_a_class_is_not_told() -> None:
+    rows, score = pd.Series(["rare"] * 100 + ["both"] * 100), RANDOM.random(200)
+    y = np.concatenate([np.repeat([1.0, 0.0], [9, 91]), np.resize([0.0, 1.0], 100)])
+    entries = measure_slices("group", settings().model_dump(), rows, "roc_auc", y, score, score[::-1], 0.05)
+    by_name = {entry["slice"]: entry for entry in entries}
+    assert np.isnan([by_name["rare"]["challenger"], by_name["rare"]["difference"]["low"]]).all()
+    assert np.isfinite([by_name["both"]["challenger"], by_name["both"]["difference"]["low"]]).all()
+
+
 def test_only_the_largest_of_many_slices_are_told_of() -> None:
     rows = pd.Series(np.repeat(np.arange(60), 50))
     y = RANDOM.random(3000).round()

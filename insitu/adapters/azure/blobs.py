@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import md5
 from typing import Any, TypeVar
 
-from insitu.adapters.azure.listing import blob_of, blobs_of, marker_of, names_of
+from insitu.adapters.azure.listing import blob_of, blobs_of, folders_of, marker_of, names_of
 from insitu.adapters.azure.service import Answer, Container, Dropped, connect
 from insitu.adapters.names import is_blob_name, require_blob_name
 from insitu.batch import Blob
@@ -52,6 +52,11 @@ class AzureBlobs:
     def names(self, prefix: str = "") -> Iterator[str]:
         """Yield the names under *prefix*, in name order."""
         return filter(is_blob_name, self._pages(prefix, names_of))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield what names under *prefix* have up to their next slash, in name order."""
+        pages = self._pages(prefix, folders_of, delimiter="/")
+        return (name for name in pages if is_blob_name(name.removesuffix("/")))
 
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
@@ -99,10 +104,10 @@ class AzureBlobs:
     def _ask(self, method: str, name: str = "", **asked: Any) -> Answer:
         return _client(os.getpid(), self.settings, self.container).ask(method, name, **asked)
 
-    def _pages(self, prefix: str, parse: Callable[[str], Iterator[T]]) -> Iterator[T]:
+    def _pages(self, prefix: str, parse: Callable[[str], Iterator[T]], delimiter: str = "") -> Iterator[T]:
         marker: str | None = ""
         while marker is not None:
-            page = self._page({"prefix": prefix, "marker": marker})
+            page = self._page({"prefix": prefix, "marker": marker, "delimiter": delimiter})
             yield from parse(page)
             marker = marker_of(page)
 
@@ -112,9 +117,15 @@ class AzureBlobs:
         reason = ""
         for _ in range(_DROPS):
             try:
-                return b"".join(self._ask("GET", query=query).chunks()).decode("utf-8-sig")
+                page = b"".join(self._ask("GET", query=query).chunks()).decode("utf-8-sig")
             except Dropped as exc:
                 reason = str(exc)
+                continue
+            except UnicodeDecodeError:
+                page = ""
+            if "<EnumerationResults" in page:
+                return page
+            raise self._of_somebody_else("no listing")  # else it would be an empty container
         raise BackendUnavailable(f"the connection drops whenever container {self.container} is listed", found=reason)
 
     def _head(self, name: str) -> Answer:
@@ -122,7 +133,7 @@ class AzureBlobs:
         answer = self._ask("HEAD", name, known=_MISSING)
         if answer.code:
             raise self._not_found(name)
-        return answer
+        return self._ours(answer)
 
     def _get(self, name: str, etag: str | None, offset: int, length: int | None) -> Answer | None:
         """Return a body to come; None when *offset* lies beyond the end."""
@@ -134,7 +145,7 @@ class AzureBlobs:
             raise self._not_found(name)
         if answer.code in _CHANGED:
             raise _changed(name, self.stat(name).etag, str(etag))
-        return None if answer.code else answer
+        return None if answer.code else self._ours(answer, etag)
 
     def _put(self, name: str, data: bytes, condition: Mapping[str, str]) -> Blob | None:
         """Write one version; return None when the condition does not hold.
@@ -153,12 +164,27 @@ class AzureBlobs:
         }
         answer = self._ask("PUT", name, headers=headers, content=data, known=(*_MISSING, *_CHANGED, *_EXISTS))
         if not answer.code:
-            return _described(name, answer, len(data))
+            return _described(name, self._ours(answer), len(data))
         with suppress(BlobNotFound):
             there = self._head(name)
             if there.headers.get(_MARK) == mark:
                 return _described(name, there)
         return None
+
+    def _ours(self, answer: Answer, etag: str | None = None) -> Answer:
+        """Return *answer*, which tells of a blob's version, of *etag* if that was asked for; raise otherwise."""
+        found = answer.headers.get("ETag", "").strip('"')
+        if not found or "Last-Modified" not in answer.headers or (etag and found != etag.strip('"')):
+            raise self._of_somebody_else(f"version {found}" if found else "no version of a blob")
+        return answer
+
+    def _of_somebody_else(self, found: str) -> BackendUnavailable:
+        """Return the error of a page that a proxy, or whoever else is at this address, answers with."""
+        return BackendUnavailable(
+            f"{self.settings.account_url} does not answer as a blob service does",
+            found=found,
+            next_action="see whether account_url of the site is right, and what [network] or HTTPS_PROXY leads to",
+        )
 
     def _require(self, name: str, etag: str | None) -> None:
         found = self.stat(name).etag

@@ -35,6 +35,11 @@ def names_of(page: str) -> Iterator[str]:
     return (_text(*found.groups()) for found in _NAME.finditer(page))
 
 
+def folders_of(page: str) -> Iterator[str]:
+    """Yield what the names of a page have in common up to the delimiter."""
+    return (next(names_of(block)) for block in page.split("<BlobPrefix>")[1:])
+
+
 def marker_of(page: str) -> str | None:
     """Return where the next page begins; None after the last one."""
     found = _MARKER.search(page)

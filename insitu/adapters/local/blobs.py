@@ -43,6 +43,15 @@ class FolderBlobs:
         names = (path.relative_to(self.root).as_posix() for path in files)
         yield from sorted(n for n in names if n.startswith(prefix) and is_blob_name(n))
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield what names under *prefix* have up to their next slash, in name order."""
+        place = self.root / prefix.rpartition("/")[0]
+        found = [path.relative_to(self.root).as_posix() for path in place.iterdir()] if place.is_dir() else []
+        kept = (
+            name for name in found if name.startswith(prefix) and is_blob_name(name) and (self.root / name).is_dir()
+        )
+        yield from sorted(f"{name}/" for name in kept)
+
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
         with self._open(name) as fd:
@@ -51,12 +60,15 @@ class FolderBlobs:
     def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
         """Return a range of the blob; raise `BlobNotFound`, `BlobChanged`."""
         with self._open(name) as fd:
-            pinned = etag or self._etag(fd)
-            self._require(name, fd, pinned)
+            seen = _version(fd)
+            pinned = etag or (None if _is_settled(fd) else self._etag(fd))
+            if pinned:
+                self._require(name, fd, pinned)
             wanted = os.fstat(fd).st_size - offset if length is None else length
             data = b"".join(_pread(fd, offset, wanted))
             # Written in place while we read: what we hold may mix two versions.
-            self._require(name, fd, pinned)
+            if pinned or _version(fd) != seen:
+                self._require(name, fd, pinned or "the one that was there at first")
             return data
 
     def create(self, name: str, data: bytes) -> Blob:
@@ -104,16 +116,14 @@ class FolderBlobs:
         return Blob(name, self._etag(fd), stat.st_size, modified)
 
     def _etag(self, fd: int) -> str:
-        stat = os.fstat(fd)
-        version = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        version, may_be_kept = _version(fd), _is_settled(fd)
         if version in self._etags:
             return self._etags[version]
         digest = sha256()
-        for chunk in _pread(fd, 0, stat.st_size):
+        for chunk in _pread(fd, 0, os.fstat(fd).st_size):
             digest.update(chunk)
         etag = f'"{digest.hexdigest()}"'
-        # Clocks of file systems tick coarsely: two writes within a tick look like one version.
-        if time.time_ns() - stat.st_ctime_ns > _SETTLED_NS:
+        if may_be_kept:
             self._etags[version] = etag
         return etag
 
@@ -139,6 +149,16 @@ class FolderBlobs:
         with open(self.root / ".lock", "w") as lock:
             flock(lock, LOCK_EX)
             yield
+
+
+def _version(fd: int) -> Fingerprint:
+    stat = os.fstat(fd)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _is_settled(fd: int) -> bool:
+    """Tell whether another write would be seen; clocks tick coarsely, and two within a tick look like one version."""
+    return time.time_ns() - os.fstat(fd).st_ctime_ns > _SETTLED_NS
 
 
 def _short(etag: str) -> str:

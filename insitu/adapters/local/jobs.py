@@ -61,7 +61,7 @@ class ProcessJobs:
         if child is not None and child.poll() is None:
             return JobStatus("running")
         folder = self.output(job_id)
-        if (folder / "result.json").is_file():
+        if (folder / "result.json").is_file() and not (child and child.returncode):
             return JobStatus("completed")
         if child is not None and child.returncode == -signal.SIGTERM:
             return JobStatus("canceled")

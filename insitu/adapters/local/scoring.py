@@ -84,7 +84,7 @@ class ProcessScoringHost:
                     start_new_session=True,
                 )
                 try:
-                    scorer = SocketScorer(path)
+                    scorer = SocketScorer(path, process.pid)
                     self._wait(process, scorer, Path(scratch, "err"))
                     yield scorer
                 finally:
@@ -177,7 +177,16 @@ class SocketScorer:
     """`Scorer` over a unix socket."""
 
     path: Path
+    pid: int
     timeout_s: float = 60.0
+
+    def peak_memory_bytes(self) -> int | None:
+        """Return the most memory that the server had resident, as Linux counts it (proc(5)); None elsewhere."""
+        try:
+            found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        return int(found[1]) * 1024 if found else None
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Return status and body of one HTTP request; raise `ImageFailed` when nobody answers."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.environment import prepare
-from flows.runners import DeploymentRunner, WarmRunner
+from flows.running.environment import prepare
+from flows.running.reconcile import Closed, reconciling
+from flows.running.runners import DeploymentRunner, WarmRunner
 from insitu.settings import load_settings, load_site
 from insitu.triggers.book import Book
 from insitu.triggers.claims import StateClaims
@@ -48,12 +50,14 @@ def watching(
     place = open_site(project, load_site(project, site, os.environ))
     runner = runner_for(project, place, here=here, warm=warm)
     emits = "PREFECT_API_URL" in os.environ
+    said = partial(_say_closed, say)
     rounds = [
         round_of(place, name, runner, partial(_say_and_emit, say) if emits else say)
         for name in models or model_names(project)
     ]
     try:
-        yield rounds
+        with reconciling(place, said) if emits else nullcontext():
+            yield rounds
     finally:
         if isinstance(runner, WarmRunner):
             runner.close()
@@ -80,6 +84,10 @@ def round_of(place: Site, name: str, runner: Runner, say: Say) -> Round:
     claims = StateClaims(place.state, f"{book.folder}claims/", owner, trigger.lease_s, trigger.retry_s)
     watcher = Watcher(book, place.data(model.data.container), claims, runner, partial(say, name), owner)
     return Round(watcher, say, Hints(place.state, name))
+
+
+def _say_closed(say: Say, closed: Closed) -> None:
+    say(closed.model, "insitu.run.closed", asdict(closed))
 
 
 def _say_and_emit(say: Say, model: str, event: str, said: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""One run in a process that has done before it is asked what can be done: `python -m flows.warm PROJECT`.
+"""One run in a process that has done before it is asked what can be done: `python -m flows.running.warm PROJECT`.
 
 It reads one line of JSON from standard input, `{"project", "model", "site", "batch", "outcome"}`, runs the flow on the
 batch manifest, writes the outcome to that file, and ends.
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.environment import prepare
-from insitu.errors import BlobChanged, BlobNotFound, DataError, RunUnderWay
+from flows.running.environment import prepare
+from insitu.errors import BlobChanged, BlobNotFound, DataError, RunCancelled, RunTakenOver, RunUnderWay
 from insitu.files import replace_file
 from insitu.lineage import error_json
 from insitu.triggers.work import Outcome, Verdict
@@ -46,7 +46,8 @@ def main(project: Path) -> None:
 def outcome_of_record(record: dict[str, Any]) -> Outcome:
     """Return the outcome of a run that ended with a record."""
     version = (record["model_version"] or {}).get("version")
-    return Outcome("done", {"state": record["state"], "run_key": record["run_key"], "version": version})
+    verdict: Verdict = "busy" if record["state"] == "Skipped" else "done"  # it may yet fail where it is under way
+    return Outcome(verdict, {"state": record["state"], "run_key": record["run_key"], "version": version})
 
 
 def outcome_of_error(error: BaseException) -> Outcome:
@@ -59,7 +60,9 @@ def _verdict(error: BaseException) -> Verdict:
         return "data"
     if isinstance(error, BlobChanged | BlobNotFound):
         return "changed"
-    return "busy" if isinstance(error, RunUnderWay) else "failed"
+    if isinstance(error, RunCancelled):
+        return "cancelled"
+    return "busy" if isinstance(error, RunUnderWay | RunTakenOver) else "failed"
 
 
 if __name__ == "__main__":

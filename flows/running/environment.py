@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from flows.running.server import use_server
 from insitu import telemetry
 from insitu.errors import naming_write_errors
-from insitu.services import running_api_url
 
 LOGGERS = ("data_checks", "insitu", "tasks")
 
@@ -24,15 +24,15 @@ def prepare(project: Path) -> None:
     telemetry.switch_off()
     os.environ.setdefault("INSITU_PROJECT", str(project))
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", ",".join(LOGGERS))
-    if "PREFECT_API_URL" not in os.environ:
+    named = "PREFECT_API_URL" in os.environ
+    found = use_server(project, os.environ)
+    if not named:
         home = project / "var" / "prefect"
         with naming_write_errors(home):
             home.mkdir(parents=True, exist_ok=True)
             (home / ".writable").touch()
         os.environ.setdefault("PREFECT_HOME", str(home))
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
-        if url := running_api_url(project):
-            os.environ["PREFECT_API_URL"] = url
-        else:
-            os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
-            os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    if not found:
+        os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

@@ -19,7 +19,7 @@ from insitu.runs import open_run
 from insitu.triggers.work import Job, Outcome, Running, Verdict
 
 _STOP_S = 30.0
-_BY_CODE: Mapping[str, Verdict] = {"E-DATA": "data", "E-BLOB": "changed", "E-BUSY": "busy"}
+_BY_CODE: Mapping[str, Verdict] = {"E-DATA": "data", "E-BLOB": "changed", "E-BUSY": "busy", "E-LEASE": "busy"}
 
 
 @dataclass
@@ -71,7 +71,7 @@ class WarmRunner:
             return self._waiting
         command = [sys.executable, "-m", "insitu.attached", str(os.getpid())]
         return subprocess.Popen(
-            [*command, sys.executable, "-m", "flows.warm", str(self.project)],
+            [*command, sys.executable, "-m", "flows.running.warm", str(self.project)],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,  # what it prints is not the watcher's answer
             cwd=self.project,
@@ -126,7 +126,7 @@ class DeploymentRunner:
         except ObjectNotFound:
             raise UsageError(
                 f"the Prefect server has no deployment retrain/{job.model}",
-                next_action="deploy it (prefect.yaml, `prefect deploy --all`), or let the watcher run it: --here",
+                next_action="add it to prefect.yaml and call `insitu deploy flows`, or let the watcher run it: --here",
             ) from None
         except HTTPError as exc:
             raise BackendUnavailable("the Prefect server does not take a run", found=type(exc).__name__) from None
@@ -138,7 +138,7 @@ class DeploymentRunner:
             run = client.create_flow_run_from_deployment(
                 client.read_deployment_by_name(f"retrain/{job.model}").id,
                 parameters={"model": job.model, "site": self.site, "batch": str(file)},
-                idempotency_key=f"insitu-{job.key}-{job.attempt}",
+                idempotency_key=f"insitu-{job.key}-{job.attempt}" + (f"-{job.waits}" if job.waits else ""),
                 tags=["insitu", job.model],
             )
         return run.id
@@ -163,8 +163,8 @@ class _FlowRun:
         if state is None or not state.is_final():
             return None
         told = {"state": state.name, "flow_run": str(self.id), "run_key": self._run_key()}
-        if state.is_completed():
-            return Outcome("done", told)
+        if state.is_completed():  # skipped: another start of the same run is under way, and may yet fail
+            return Outcome("busy" if state.name == "Skipped" else "done", told)
         if state.is_cancelled():
             return Outcome("cancelled", told)
         message = state.message or ""

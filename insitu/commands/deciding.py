@@ -1,0 +1,112 @@
+"""What `insitu approve` and `insitu override` have in common: which run is meant, and what comes next."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+
+import click
+
+from insitu.decisions import Kept, Story, standing
+from insitu.errors import InsituError, UsageError
+from insitu.files import replace_file
+from insitu.journal import Journal
+from insitu.leases import is_over, look
+from insitu.lineage import Records
+from insitu.options import DEFAULT_SITE
+from insitu.rulings import ledger_of, note_outcome
+from insitu.runs import open_run
+from insitu.settings import ModelSettings, load_settings
+from insitu.wiring import Site, open_site
+
+_SHORTEST_KEY = 8
+
+
+def open_place(project: Path, site: str, model: str) -> tuple[Site, ModelSettings]:
+    """Return the site and the model's settings."""
+    settings, of_model = load_settings(project, site, model, os.environ)
+    return open_site(project, settings), of_model
+
+
+def find_story(site: Site, model: str, run: str | None) -> Story:
+    """Return what was decided about the run that is meant: by key or version, else the one that asks.
+
+    Raises:
+        UsageError: There is no such run, the gate has not judged it, or it is not clear which one asks.
+    """
+    keys = sorted({name.split("/")[2] for name in site.state.names(f"decisions/{model}/")})
+    if run is None:
+        return _the_one_that_asks(site, model, keys)
+    found = [key for key in keys if len(run) >= _SHORTEST_KEY and key.startswith(run)]
+    key = found[0] if len(found) == 1 else Records(site.state).of_version(model, run)["run_key"]
+    if story := ledger_of(site, model, key).newest():
+        return story
+    raise UsageError(
+        f"no decision about run {key[:12]} of {model} is on record",
+        next_action=f"start it again, so that the gate judges it: insitu retrain {model}",
+    )
+
+
+def _the_one_that_asks(site: Site, model: str, keys: list[str]) -> Story:
+    now = datetime.now(UTC)
+    asked = [(s, s.question.record) for key in keys if (s := ledger_of(site, model, key).newest()) and s.question]
+    asking = [story for story, question in asked if not story.answer and not question.is_over(now)]
+    if len(asking) > 1:
+        raise UsageError(
+            f"{len(asking)} runs of {model} ask",
+            found=", ".join(story.gate.record.run_key[:12] for story in asking),
+            wanted="the key of one of them",
+        )
+    if not asked:
+        raise UsageError(
+            f"no run of {model} asks anybody",
+            next_action=f"see `insitu history {model}`; gate.approval in model.toml says when people are asked",
+        )
+    return asking[0] if asking else max(asked, key=lambda one: one[1].when)[0]
+
+
+def tell(place: Site, settings: ModelSettings, kept: Kept, as_json: bool) -> None:
+    """Let the run's record tell the decision, and print it with what to do next."""
+    about, now = kept.record, datetime.now(UTC)
+    story = ledger_of(place, about.model, about.run_key).story(about.evidence)
+    assert story
+    stands = standing(story, settings.gate.approval, place.settings.gate.allow_override, now)
+    note_outcome(place, about.model, about.run_key, stands)
+    then = _next(place, about.model, about.run_key) if stands.outcome in ("Approved", "Overridden") else ""
+    told = {"model": about.model, "run_key": about.run_key, "outcome": stands.outcome, **kept.told(), "next": then}
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+        return
+    until = f", until {about.expires}" if about.expires else ""
+    click.echo(f"{about.model} run {about.run_key[:12]}: {about.kind} by {about.who}{until}: {stands.outcome}")
+    click.echo(f"on record: {kept.name}" + (f"\nnext: {then}" if then else ""))
+
+
+def _next(place: Site, model: str, run_key: str) -> str:
+    """Return how the run goes on: by itself where it waits, else by a start with its own batch."""
+    lease = f"leases/{model}.json"
+    held = look(place.state, lease)
+    if held and held.work == run_key and not is_over(place.state, lease, held):
+        return "nothing: the run that waits goes on"
+    command = f"insitu retrain {model}" + ("" if place.name == DEFAULT_SITE else f" --site {place.name}")
+    if _key(place, model, None) == run_key:
+        return command
+    snapshot = Journal(place.state, model, run_key).entry("snapshot")
+    if snapshot is None:
+        return command
+    file = place.settings.compute.work / "batches" / f"{run_key[:12]}.json"
+    replace_file(file, json.dumps(snapshot["value"]["batch"], indent=1).encode())
+    command += f" --batch {quote(str(file))}"  # there are newer blobs: those would be another run
+    if _key(place, model, file) == run_key:
+        return command
+    return f"none: code, settings or insitu have changed, so a start is a run of its own; put them back, then {command}"
+
+
+def _key(place: Site, model: str, batch: Path | None) -> str | None:
+    try:
+        return open_run(place.project, model, place.name, batch).key
+    except InsituError:
+        return None

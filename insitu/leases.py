@@ -26,6 +26,7 @@ from insitu.triggers import documents
 
 LEASE_S = 120.0
 _BEATS_PER_LEASE = 4
+OF_MODELS = "leases/models/"
 _CLOCK = "leases/clock.json"
 
 
@@ -64,6 +65,11 @@ class Held:
 
 
 _ADAPTER = TypeAdapter(Held)
+
+
+def of_model(model: str) -> str:
+    """Return the lease of whoever works on *model*."""
+    return f"{OF_MODELS}{model}.json"
 
 
 def look(state: BlobStore, name: str) -> Held | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import RunUnderWay
-from insitu.leases import LEASE_S, Held, Lease, take
+from insitu.leases import LEASE_S, Held, Lease, of_model, take
 from insitu.ports import BlobStore, Check, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs, WebApp
 from insitu.provisioning import Part
 from insitu.settings import (
@@ -149,7 +149,7 @@ class Site:
         Raises:
             RunUnderWay: Another process runs this model now; the error's `winner` says who, and which run.
         """
-        lease = take(self.state, f"leases/{model}.json", run_key, lease_s=lease_s, flow_run=flow_run)
+        lease = take(self.state, of_model(model), run_key, lease_s=lease_s, flow_run=flow_run)
         if isinstance(lease, Held):
             busy = RunUnderWay(
                 f"another run of {model} is under way at this site",

@@ -78,8 +78,14 @@ class Page:
           const place = it.getBoundingClientRect()
           const [x, y] = [place.x + place.width / 2, place.y + place.height / 2]
           return it.contains(document.elementFromPoint(x, y)) ? [x, y] : null }})()"""
-        wait_until(lambda: self.do(script), 30, f"{kind} with '{text}' that nothing covers")
-        x, y = self.do(script)
+        places: list[list[float] | None] = [None]
+
+        def rests() -> bool:  # a dialog that still flies in is not where it was a moment ago
+            places.append(self.do(script))
+            return places[-1] is not None and places[-1] == places[-2]
+
+        wait_until(rests, 60, f"{kind} with '{text}' that nothing covers")
+        x, y = places[-1] or (0, 0)
         for event in ("mousePressed", "mouseReleased"):
             self.tell("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", clickCount=1)
 

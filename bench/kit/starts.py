@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from insitu.adapters.local.blobs import FolderBlobs
-from insitu.leases import Lease, take
+from insitu.leases import Lease, of_model, take
 
 
 def starts(root: Path, processes: int = 1000) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _start(root: Path, begin: tuple[int, int], told: tuple[int, int], end: tuple
     for unused in (begin[1], told[0], end[1]):
         os.close(unused)
     os.read(begin[0], 1)
-    lease = take(FolderBlobs(root), "leases/flights.json", "a run")
+    lease = take(FolderBlobs(root), of_model("flights"), "a run")
     answer = {"won": isinstance(lease, Lease), "pid": os.getpid() if isinstance(lease, Lease) else lease.holder.pid}
     os.write(told[1], json.dumps(answer).encode() + b"\n")
     os.read(end[0], 1)

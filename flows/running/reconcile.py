@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.running.presence import name_of
 from insitu.errors import BackendUnavailable, InsituError
-from insitu.leases import is_over, look
+from insitu.leases import OF_MODELS, is_over, look
 from insitu.wiring import Site
 
 if TYPE_CHECKING:
@@ -168,8 +168,8 @@ def _death(site: Site, run: FlowRun) -> str | None:
 
 def _end_job(site: Site, flow_run: str) -> None:
     """End the job of a cancelled run whose process cannot do it any more, if nobody else works on it."""
-    for name in site.state.names("leases/"):
-        held = look(site.state, name) if name.count("/") == 1 and name != "leases/clock.json" else None
+    for name in site.state.names(OF_MODELS):
+        held = look(site.state, name)
         if held and held.flow_run == flow_run:
             site.end_job(held.work)
 

@@ -14,7 +14,7 @@ from insitu.decisions import Kept, Story, standing
 from insitu.errors import InsituError, UsageError
 from insitu.files import replace_file
 from insitu.journal import Journal
-from insitu.leases import is_over, look
+from insitu.leases import is_over, look, of_model
 from insitu.lineage import Records
 from insitu.options import DEFAULT_SITE
 from insitu.rulings import ledger_of, note_outcome
@@ -87,7 +87,7 @@ def tell(place: Site, settings: ModelSettings, kept: Kept, as_json: bool) -> Non
 
 def _next(place: Site, model: str, run_key: str) -> str:
     """Return how the run goes on: by itself where it waits, else by a start with its own batch."""
-    lease = f"leases/{model}.json"
+    lease = of_model(model)
     held = look(place.state, lease)
     if held and held.work == run_key and not is_over(place.state, lease, held):
         return "nothing: the run that waits goes on"

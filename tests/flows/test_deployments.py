@@ -183,6 +183,24 @@ def prefect(project: Project, *arguments: str, **variables: str) -> subprocess.P
     )
 
 
+def test_the_cancel_button_ends_a_run_and_its_job(deployed: Deployed, tmp_path: Path) -> None:
+    project, ui = deployed.project, deployed.server.url.removesuffix("/api")
+    path = f"/deployments/{deployed.deployment()['id']}/create_flow_run"
+    run = deployed.server.ask(path, {"state": {"type": "SCHEDULED"}})["id"]
+    process = prefect(project, "flow-run", "execute", run, REHEARSE="sleep")  # as a worker does it
+    with chromium(tmp_path) as page:
+        wait_until(lambda: list(project.var.glob("jobs/*/output/sleeping")), 120, "the start of training")
+        page.open(f"{ui}/runs/flow-run/{run}")
+        page.click("button:enabled", "Cancel")
+        page.click("button:enabled", "Confirm")
+        finish(process, 90)
+        page.wait_for("Cancelled")
+        page.screenshot(SHOTS / "cancelled.png")
+    assert deployed.server.ask(f"/flow_runs/{run}")["state"]["type"] == "CANCELLED"
+    assert [record["state"] for record in project.kept("record")] == ["Stopped"]
+    wait_until(lambda: not project.job_processes(), 5, "the end of the job")
+
+
 def test_prefect_itself_deploys_the_same_without_a_question(deployed: Deployed) -> None:
     finish(prefect(deployed.project, "--no-prompt", "deploy", "--all")).require(0)
     # But for the mark by which a later `insitu deploy flows` knows an automation of the file.

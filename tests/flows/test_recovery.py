@@ -137,7 +137,9 @@ def test_a_run_that_another_machine_has_taken_over_stops_and_writes_nothing_more
     in_training(project, "sleeping")
     run, before = holder(project)["flow_run"], project.kept("record")
     heir = documents.change(
-        FolderBlobs(project.var / "state"), "leases/flights.json", lambda held: {**held, "token": "heir", "epoch": 9}
+        FolderBlobs(project.var / "state"),
+        "leases/models/flights.json",
+        lambda held: {**held, "token": "heir", "epoch": 9},
     )
     done = finish(process, 60).require(1)
     assert done.json["error"]["code"] == "E-LEASE"
@@ -182,7 +184,7 @@ def test_after_a_time_without_workers_one_late_run_of_a_schedule_is_left(
 
 def holder(project: Project) -> dict[str, Any]:
     """Return who works on the model, as the site's state says."""
-    held: dict[str, Any] = json.loads((project.var / "state/leases/flights.json").read_text())
+    held: dict[str, Any] = json.loads((project.var / "state/leases/models/flights.json").read_text())
     return held
 
 

@@ -25,7 +25,7 @@ from insitu.processes import ProcessId
 from insitu.settings import AzureBlobStore
 from insitu.triggers import documents
 
-NAME = "leases/flights.json"
+NAME = "leases/models/flights.json"
 OVER = -1.0
 """Seconds of a lease that is over at once, also by a clock of whole seconds."""
 HOLDER = """
@@ -34,7 +34,7 @@ from pathlib import Path
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.leases import take
 
-lease = take(FolderBlobs(Path(sys.argv[1])), "leases/flights.json", "a run", lease_s=0.2)
+lease = take(FolderBlobs(Path(sys.argv[1])), "leases/models/flights.json", "a run", lease_s=0.2)
 with lease.kept_alive(lambda: print("lost", flush=True)):
     print("held", flush=True)
     time.sleep(60)
@@ -174,7 +174,7 @@ def test_a_process_number_that_is_used_again_is_another_process() -> None:
 def test_a_damaged_lease_is_an_error_that_names_it(tmp_path: Path) -> None:
     state = FolderBlobs(tmp_path)
     state.create(NAME, b'{"work": 3}')
-    with pytest.raises(StateDamaged, match=r"leases/flights\.json"):
+    with pytest.raises(StateDamaged, match=r"leases/models/flights\.json"):
         take(state, NAME, "a run")
 
 

@@ -105,10 +105,15 @@ def _alone(pin: Callable[[], Run], presence: Presence, *, is_pinned: bool) -> St
                     lease.confirm()  # says so
                 raise
     except RunUnderWay as busy:
-        if busy.winner is None or busy.winner["run_key"] != run.key:
+        if busy.winner is None:
             raise
         record = summarise(run, "Skipped") | {"winner": busy.winner}
-        return Completed(name="Skipped", message=f"it is under way already: {busy.found}", data=record)
+        if busy.winner["run_key"] == run.key:
+            return Completed(name="Skipped", message=f"it is under way already: {busy.found}", data=record)
+        if not presence.by_schedule:
+            raise
+        # Nobody is to be woken for that: the schedule's next run trains on what lies there then.
+        return Completed(name="Skipped", message=f"{busy.what}: {busy.found}", data=record)
 
 
 def _newest(run: Run, pin: Callable[[], Run], more: int = _MORE_SNAPSHOTS) -> State[Any]:

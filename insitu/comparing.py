@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
+from uuid import uuid4
 
-from insitu import __version__
 from insitu.batch import Batch
 from insitu.errors import UsageError
 from insitu.gate import gain
@@ -56,8 +56,11 @@ def compare(site: Site, model: ModelSettings, one: str, other: str, batch: str |
     made = {one: first, other: second}
     rows = _rows(site, model, records, list(made.values()), batch)
     spec = _spec(rows, *(_registered(site, model.name, version) for version in (one, other)))
-    key = sha256(json.dumps(["compare", __version__, spec], sort_keys=True).encode()).hexdigest()
-    _, result = do_job(rows.run, key, spec, LogRelay(on_line=lambda _: None, on_progress=lambda _: None))
+    key = sha256(f"compare {uuid4().hex}".encode()).hexdigest()  # two people may ask the same at once
+    try:
+        _, result = do_job(rows.run, key, spec, LogRelay(on_line=lambda _: None, on_progress=lambda _: None))
+    finally:
+        rmtree(site.jobs.output(key), ignore_errors=True)
     return _told(model, site.name, rows, one, other, result) | {
         "trained_on": {version: _trained_on(site, model, record, rows.blobs) for version, record in made.items()}
     }

@@ -8,6 +8,7 @@ the next epoch; a holder that wakes up after that finds its next write refused, 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ from insitu.errors import BlobNotFound, InsituError, RunTakenOver, StateDamaged
 from insitu.ports import BlobStore
 from insitu.processes import ProcessId
 from insitu.triggers import documents
+
+log = logging.getLogger(__name__)
 
 LEASE_S = 120.0
 _BEATS_PER_LEASE = 4
@@ -98,7 +101,9 @@ def take(
     for attempt in count():
         found = documents.read(state, name)
         there = _parsed(name, found[0]) if found else None
-        if there and not is_over(state, name, there):
+        # Nobody does one flow run twice: what another machine or container left of it is a process that was killed.
+        mine_before = there and flow_run and there.flow_run == flow_run and there.holder.life() == "unknown"
+        if there and not mine_before and not is_over(state, name, there):
             return there
         me, since = ProcessId.of_this_process(), datetime.now(UTC).isoformat(timespec="seconds")
         mine = Held(work, me, uuid4().hex, there.epoch + 1 if there else 1, since, lease_s, flow_run)
@@ -143,8 +148,8 @@ class Lease:
                 except RunTakenOver:
                     on_lost()
                     return
-                except InsituError:
-                    continue  # the store is away: nobody else can take the lease there, either
+                except Exception as exc:  # noqa: BLE001 - the store is away: nobody else can take the lease there, either
+                    log.debug("lease %s cannot be kept up now: %s", self._name, type(exc).__name__)
 
         thread = threading.Thread(target=beat, name=f"lease {self._name}", daemon=True)
         thread.start()
@@ -160,8 +165,8 @@ class Lease:
         etag = None if self.lost else documents.write(self._state, self._name, asdict(wanted), self._etag)
         if etag is None and not self.lost:
             found = documents.read(self._state, self._name)
-            if found and _parsed(self._name, found[0]) == wanted:  # written, and the answer was lost
-                etag = found[1]
+            if found and _parsed(self._name, found[0]).token == wanted.token:  # ours: an answer was lost
+                etag = documents.write(self._state, self._name, asdict(wanted), found[1])
         if etag is None:
             self.lost = True
             raise RunTakenOver(

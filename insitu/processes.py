@@ -37,9 +37,9 @@ class ProcessId:
         if not self.machine or self.machine != _machine():
             return "unknown"
         found = _looked_up(self.pid)
-        if found is None or found[0] in "ZX" or found[1] != self.started:
-            return "dead"
-        return "alive"
+        if found is None:
+            return "unknown" if _is_hidden(self.pid) else "dead"
+        return "dead" if found[0] in "ZX" or found[1] != self.started else "alive"
 
     def __str__(self) -> str:
         return f"process {self.pid} of {self.host}"
@@ -52,6 +52,17 @@ def _machine() -> str:
         return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
     except OSError:  # no Linux
         return ""
+
+
+def _is_hidden(pid: int) -> bool:
+    """Tell whether there is a process that /proc does not show, as where it is mounted with hidepid."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _looked_up(pid: int) -> tuple[str, str] | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from insitu.crashpoints import crashpoint
 from insitu.decisions import Kept
-from insitu.errors import DecisionRefused, ImageFailed
+from insitu.errors import DecisionRefused, ImageFailed, TrainingFailed
+from insitu.files import file_digests
 from insitu.gate import PUBLISHED, Decision
 from insitu.images.assemble import ImageSpec, assemble_image
 from insitu.images.environment import serving_requirements
@@ -87,12 +88,30 @@ def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
 
 def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersion:
     """Register the challenger with everything that leads back to its run; once per run key."""
+    require_what_was_judged(run, trained)
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags, models = run_tags(run, trained, decision), run.site.models
     for path, digest in trained.files.items():
         note_egress(run, Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest))
     _note_tags(run, "model tags", tags)
     return models.register(run.model.name, run.key, folder, tags)
+
+
+def require_what_was_judged(run: Run, trained: Trained) -> None:
+    """Raise `TrainingFailed` when the model's files are not those that were judged: they lay there for a while."""
+    output = run.site.jobs.output(trained.job) / "output"
+    found = file_digests(output / "model")
+    changed = {name for name in {*found, *trained.files} if found.get(name) != trained.files.get(name)}
+    export = output / "model.onnx"
+    if trained.onnx and (not export.is_file() or sha256(export.read_bytes()).hexdigest() != trained.onnx.get("sha256")):
+        changed.add(export.name)
+    if changed:
+        raise TrainingFailed(
+            "the files of the trained model are not those that were judged",
+            found=f"others in {output}: {', '.join(sorted(changed)[:5])}",
+            wanted="the bytes that the holdout was scored with",
+            next_action="restore them from a backup, or change a [train.params] value: that makes it a new run",
+        )
 
 
 def run_tags(run: Run, trained: Trained, decision: Decision) -> dict[str, str]:
@@ -118,9 +137,11 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
 
     Raises:
         ImageFailed: The image cannot be assembled, does not start or answers differently.
+        TrainingFailed: The files are not those that were judged.
         DecisionRefused: No decision on record allows publishing the model.
     """
     decided = require_allowed(run).record.statement
+    require_what_was_judged(run, trained)
     job = run.site.jobs.output(trained.job)
     facts = {
         "model": run.model.name,
@@ -177,10 +198,21 @@ def median_latency_ms(scorer: Scorer, golden: Path) -> float:
 
 
 def keep_to_limits(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Decision:
-    """Return *decision*, or a rejection where the image is beyond a limit; the version is archived then."""
+    """Return *decision*, or a rejection where the image is beyond a limit; the version is archived then.
+
+    Raises:
+        ImageFailed: It is the champion's image that is beyond a limit.
+    """
     over = tuple(exceeded(run.model.limits, image.size_bytes, image.latency_ms, image.peak_memory_bytes))
     if not over:
         return decision
+    champion = run.site.models.alias(version.name, CHAMPION)
+    if champion and champion.version == version.version:  # its image was lost and is made anew
+        raise ImageFailed(
+            f"the image of {version.name} version {version.version}, which is the champion, is over a limit now",
+            found="; ".join(over),
+            next_action="see what else keeps this machine busy, or raise the limit; then start the run again",
+        )
     run.site.models.archive(version.name, version.version)
     rejected = replace(decision, verdict="reject", reasons=over, outcome="Rejected")
     run.journal.keep(LIMITS, list(over))

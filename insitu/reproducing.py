@@ -76,12 +76,13 @@ def _run_again(run: Run, record: Mapping[str, Any], before: Mapping[str, Any], r
     old = before["metrics"]["challenger"]
     spec = job_spec(run, None, None) | {"metrics": list(old), "slices": {}, "max_overlap": 1.0}
     key = sha256(f"reproduce {record['run_key']} {uuid.uuid4().hex}".encode()).hexdigest()
-    job, result = do_job(run, key, spec, relay)
-    folder, new = run.site.jobs.output(job), result["metrics"]["challenger"]
+    folder = run.site.jobs.output(key)
     try:
+        _, result = do_job(run, key, spec, relay)
         image = _image(run, record, folder, result["onnx"]) if record["image"] else None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    new = result["metrics"]["challenger"]
     differs = [f"metric: {name}" for name in old if not _close(old[name], new[name])]
     files = {*before["files"], *result["files"]}
     differs += [f"image: layer {title}" for title in _other_layers(record, image)]

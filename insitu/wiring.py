@@ -203,7 +203,10 @@ def _jobs(settings: SiteSettings, state: BlobStore) -> TrainingJobs:
         return DockerJobs(settings, state, folder)
     from insitu.adapters.local.jobs import ProcessJobs
 
-    return ProcessJobs(folder)
+    ours = settings.services
+    secrets = (settings.signing.key, ours.database, ours.login, ours.encryption_key)
+    withheld = {secret.env for secret in secrets if secret and secret.env} | {"PREFECT_API_AUTH_STRING"}
+    return ProcessJobs(folder, frozenset(withheld))
 
 
 def _models(settings: SiteSettings, state: BlobStore) -> ModelRegistry:

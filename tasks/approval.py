@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,8 +23,9 @@ from pydantic import Field, TypeAdapter
 from insitu.acts import Act
 from insitu.cards import gate_table, markdown_table, slices_table
 from insitu.decisions import Kept, Story
-from insitu.errors import DecisionRefused, InsituError, UsageError
+from insitu.errors import BackendUnavailable, DecisionRefused, InsituError, UsageError
 from insitu.gate import PUBLISHED, Decision
+from insitu.lineage import close
 from insitu.rulings import answer, ask, close_question, settled, standing_of, story_of
 from insitu.runs import Run
 from insitu.training import Trained
@@ -62,6 +64,7 @@ def approval(run: Run, trained: Trained, decision: Decision) -> Decision:
         question = ask(run)
         log.warning("a person decides, until %s: %s", question.record.expires, _command(question))
         if get_current_settings().api.url:  # a temporary server shows nothing to anybody
+            close(run, "Unfinished")  # so that `insitu history` tells that a person is asked
             _wait(run, question, _request(run, trained, decision, question))
     stands = standing_of(run)
     assert stands
@@ -92,10 +95,22 @@ def _wait(run: Run, question: Kept, request: str) -> None:
             )
         try:
             if not (story := _story(run)).answer:
-                answer(run.site, story, given.act())
+                _put_on_record(run, story, given.act())
         except (DecisionRefused, UsageError) as refused:  # too late, second, not allowed, or nothing to read
             log.warning("%s", refused.render())
             complaint = f"**{refused.what}**\n\n"
+
+
+def _put_on_record(run: Run, story: Story, act: Act) -> None:
+    """Put what the form said on record, however long the state is away: nobody would type it again."""
+    while True:
+        try:
+            answer(run.site, story, act)
+        except BackendUnavailable as away:
+            log.warning("the answer is kept until it can be put on record: %s", away.what)
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 @contextmanager

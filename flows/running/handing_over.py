@@ -45,7 +45,8 @@ def _exit_code(pid: int, answers: IO[bytes]) -> int:
 
 def _end_like(code: int) -> None:
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

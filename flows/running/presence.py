@@ -28,10 +28,12 @@ class Presence:
 
     Attributes:
         id: The flow run; None outside of one.
+        by_schedule: Whether a schedule started it.
         cancelled: Whether somebody has cancelled it.
     """
 
     id: UUID | None
+    by_schedule: bool = False
     cancelled: bool = field(default=False, init=False)
 
     @classmethod
@@ -40,7 +42,8 @@ class Presence:
         from prefect.context import FlowRunContext
 
         context = FlowRunContext.get()
-        return cls(context.flow_run.id if context and context.flow_run else None)
+        run = context.flow_run if context else None
+        return cls(run.id, run.auto_scheduled) if run else cls(None)
 
     @contextmanager
     def shown(self, state: BlobStore) -> Iterator[None]:

@@ -70,7 +70,7 @@ def reconcile(site: Site) -> list[Closed]:
 
     try:
         with get_client(sync_client=True) as client:
-            living = _of_site(client, site, "RUNNING", "PENDING", "CANCELLING")  # with a process, or dead
+            living = _of_site(client, site, "RUNNING", "PENDING", "CANCELLING", "PAUSED")  # with a process, or dead
             closed = [one for run in living if (one := _close_if_dead(client, site, run))]
             late = list(_drop_late(client, site))
             resumed = {one.flow_run: one for one in _resume(client, site)}
@@ -155,12 +155,14 @@ def _death(site: Site, run: FlowRun) -> str | None:
     assert run.state
     name = name_of(run.id)
     held = look(site.state, name)
-    if held:
-        over = is_over(site.state, name, replace(held, free=False))  # given back: it is about to report its end
-        return f"its {held.holder} is gone" if over else None
-    if not run.deployment_id:  # it may be of another project, whose state is another
-        return None
     age = datetime.now(UTC) - run.state.timestamp
+    if held and not run.state.is_pending():
+        over = is_over(site.state, name, replace(held, free=False))  # given back: it is about to report its end
+        # A run that was put back and has just begun again still has the word of its first process.
+        begins = run.state.is_running() and datetime.fromisoformat(held.since) < run.state.timestamp
+        return f"its {held.holder} is gone" if over and not (begins and age < _LEFT_WORD_BY) else None
+    if not run.deployment_id or run.state.is_paused():  # it may be of another project, whose state is another
+        return None
     if run.state.is_pending():
         return "no process was started for it" if age > _STARTED_BY else None
     return "its process ended before it left word" if age > _LEFT_WORD_BY else None
@@ -182,7 +184,18 @@ def _resume(client: SyncPrefectClient, site: Site) -> Iterator[Closed]:
     for run in _of_site(client, site, "CRASHED", end_time=FlowRunFilterEndTime(after_=since)):
         if _RESUMED in run.tags or not _may_resume(run):
             continue
-        assert run.deployment_id
+        heir = _heir(client, run)
+        client.update_flow_run(run.id, tags=[*run.tags, _RESUMED])
+        why = (run.state and run.state.message) or "its worker said so"
+        yield Closed(str(run.id), _model(run), "Crashed", "Crashed", why, heir)
+
+
+def _heir(client: SyncPrefectClient, run: FlowRun) -> str | None:
+    """Start the run that goes on with *run*, once; return None where the server refuses it for good."""
+    from httpx import HTTPStatusError
+
+    assert run.deployment_id
+    try:
         heir = client.create_flow_run_from_deployment(
             run.deployment_id,
             parameters=run.parameters,
@@ -190,9 +203,12 @@ def _resume(client: SyncPrefectClient, site: Site) -> Iterator[Closed]:
             name=f"{run.name}-resumed" if not run.name.endswith("-resumed") else run.name,
             tags=[*(tag for tag in run.tags if not tag.startswith(f"{_RESUMED}-")), f"{_RESUMED}-{_resumes(run) + 1}"],
         )
-        client.update_flow_run(run.id, tags=[*run.tags, _RESUMED])
-        why = (run.state and run.state.message) or "its worker said so"
-        yield Closed(str(run.id), _model(run), "Crashed", "Crashed", why, str(heir.id))
+    except HTTPStatusError as refused:  # its deployment has another form now, or is gone
+        if refused.response.status_code >= 500:
+            raise
+        log.warning("flow run %s cannot go on: the server answers %d", run.id, refused.response.status_code)
+        return None
+    return str(heir.id)
 
 
 def _may_resume(run: FlowRun) -> bool:

@@ -109,7 +109,9 @@ def held_note(project: Path, *, outlives: bool = False) -> Iterator[Callable[[Se
         except BlockingIOError as exc:
             server = running_server(project)
             found = f"{server.url.removesuffix('/api')}, process {server.pid}" if server else "they are starting"
-            raise UsageError("the services of this project run already", found=found) from exc
+            raise UsageError(
+                "the services of this project run already", found=found, next_action="see `insitu up --status`"
+            ) from exc
         note.truncate(0)
         os.set_inheritable(note.fileno(), outlives)
 

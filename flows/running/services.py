@@ -107,10 +107,12 @@ def beside_the_server(settings: SiteSettings, environ: Mapping[str, str]) -> Ite
         yield Service(name, [python, "-m", "flows.running.worker", pool], environ)
     yield Service("watcher", [python, "-m", "insitu", "watch", "--site", settings.name], environ)
     if isinstance(settings.models, MlflowModels):
-        where = ["--backend-store-uri", settings.models.uri, "--host", ours.host, "--port", str(ours.mlflow_port)]
+        store, where = settings.models.uri, ["--host", ours.mlflow_host, "--port", str(ours.mlflow_port)]
         # Its jobs are for agents and evaluations: seven processes of 280 MB each that nobody here asks for anything.
         lean = {**environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        yield Service("mlflow", [python, "-m", "mlflow", "server", *where, "--workers", "1"], lean)
+        yield Service(
+            "mlflow", [python, "-m", "mlflow", "server", "--backend-store-uri", store, *where, "--workers", "1"], lean
+        )
 
 
 def environment(project: Path, settings: SiteSettings, api_url: str | None = None) -> dict[str, str]:
@@ -165,7 +167,7 @@ def _greeting(project: Path, settings: SiteSettings, url: str) -> str:
     ours = settings.services
     registry = ""
     if isinstance(settings.models, MlflowModels):
-        registry = f"  MLflow UI http://{ours.host}:{ours.mlflow_port}"
+        registry = f"  MLflow UI http://{ours.mlflow_host}:{ours.mlflow_port}"
     where = f"$(cat {ours.login.file})" if ours.login.file else f"${ours.login.env}"
     return "\n".join([
         f"ready: Prefect UI {url.removesuffix('/api')}{registry}  logs {project / 'var' / 'logs'}",
@@ -195,7 +197,8 @@ def _answers(url: str) -> bool:
 def _with_free_ports(settings: SiteSettings) -> SiteSettings:
     """Return the settings with ports that are free: two projects run side by side."""
     ours = settings.services
-    ports = {"port": _free_port(ours.host, ours.port), "mlflow_port": _free_port(ours.host, ours.mlflow_port)}
+    mlflow_port = _free_port(ours.mlflow_host, ours.mlflow_port)
+    ports = {"port": _free_port(ours.host, ours.port), "mlflow_port": mlflow_port}
     return settings.model_copy(update={"services": ours.model_copy(update=ports)})
 
 
@@ -209,4 +212,6 @@ def _free_port(host: str, wished: int) -> int:
             except OSError:
                 continue
             return int(sock.getsockname()[1])
-    raise UsageError(f"{host} is no address of this machine", next_action="mend services.host in the site's settings")
+    raise UsageError(
+        f"{host} is no address of this machine", next_action="mend services.host or mlflow_host of the site"
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import click
 
@@ -20,6 +22,7 @@ from insitu.options import DEFAULT_SITE
 from insitu.rulings import ledger_of, note_outcome
 from insitu.runs import open_run
 from insitu.settings import ModelSettings, load_settings
+from insitu.training import INPUTS
 from insitu.wiring import Site, open_site
 
 _SHORTEST_KEY = 8
@@ -91,22 +94,27 @@ def _next(place: Site, model: str, run_key: str) -> str:
     held = look(place.state, lease)
     if held and held.work == run_key and not is_over(place.state, lease, held):
         return "nothing: the run that waits goes on"
-    command = f"insitu retrain {model}" + ("" if place.name == DEFAULT_SITE else f" --site {place.name}")
-    if _key(place, model, None) == run_key:
+    journal = Journal(place.state, model, run_key)
+    params = (journal.entry(INPUTS) or {}).get("settings", {}).get("train", {}).get("params", {})
+    _, now = load_settings(place.project, place.name, model, os.environ)
+    own = {name: value for name, value in params.items() if now.train.params.get(name) != value}
+    command = "".join(f"INSITU_MODEL__TRAIN__PARAMS__{name}={quote(str(value))} " for name, value in own.items())
+    command += f"insitu retrain {model}" + ("" if place.name == DEFAULT_SITE else f" --site {place.name}")
+    if _key(place, model, None, own) == run_key:
         return command
-    snapshot = Journal(place.state, model, run_key).entry("snapshot")
+    snapshot = journal.entry("snapshot")
     if snapshot is None:
         return command
     file = place.settings.compute.work / "batches" / f"{run_key[:12]}.json"
     replace_file(file, json.dumps(snapshot["value"]["batch"], indent=1).encode())
     command += f" --batch {quote(str(file))}"  # there are newer blobs: those would be another run
-    if _key(place, model, file) == run_key:
+    if _key(place, model, file, own) == run_key:
         return command
     return f"none: code, settings or insitu have changed, so a start is a run of its own; put them back, then {command}"
 
 
-def _key(place: Site, model: str, batch: Path | None) -> str | None:
+def _key(place: Site, model: str, batch: Path | None, params: Mapping[str, Any]) -> str | None:
     try:
-        return open_run(place.project, model, place.name, batch).key
+        return open_run(place.project, model, place.name, batch, params).key
     except InsituError:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,7 @@ def _keep_golden(folder: Path, model: Contestant, rows: pd.DataFrame, tolerance:
     export = folder / "output" / "model.onnx"
     if not export.is_file():
         return None
+    told = {"sha256": sha256(export.read_bytes()).hexdigest()}
     from insitu.serving.payload import Column
     from insitu.serving.runtimes import OnnxRuntime
 
@@ -217,5 +219,5 @@ def _keep_golden(folder: Path, model: Contestant, rows: pd.DataFrame, tolerance:
         table = {name: rows[name].tolist() for name in model.inputs}
         gap = float(np.abs(np.asarray(portable.predict(table), dtype=np.float64) - answers).max())
     except Exception as exc:
-        return {"usable": False, "reason": f"the export cannot score the golden rows: {type(exc).__name__}"}
-    return {"usable": gap <= tolerance, "max_difference": gap}
+        return told | {"usable": False, "reason": f"the export cannot score the golden rows: {type(exc).__name__}"}
+    return told | {"usable": gap <= tolerance, "max_difference": gap}

@@ -26,7 +26,10 @@ class ServicesSettings(Strict):
         validate_default=True,
         description="where the key is that encrypts Prefect's blocks; a file that is not there is made",
     )
-    host: HostName = Field(default="127.0.0.1", description="address that server and MLflow UI listen on")
+    host: HostName = Field(default="127.0.0.1", description="address that the Prefect server listens on")
+    mlflow_host: HostName = Field(
+        default="127.0.0.1", description="address that the MLflow UI listens on: it has no login"
+    )
     port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server and its UI")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow UI")
     poll_s: float = Field(default=1.0, gt=0, le=60, description="seconds between two questions of a worker for runs")

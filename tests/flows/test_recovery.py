@@ -61,8 +61,9 @@ def project(new_project: NewProject, validated: Project, request: pytest.Fixture
 def deployment(server: PrefectServer, **more: Any) -> str:
     """Deploy the flow, one run at a time, without a pool: the tests are the worker."""
     flow = server.ask("/flows/", {"name": "retrain"})["id"]
+    here = {"prefect.deployments.steps.set_working_directory": {"directory": str(REPO)}}  # else Prefect copies it all
     wanted = {
-        "name": f"flights-{uuid4().hex[:8]}", "flow_id": flow, "path": str(REPO),
+        "name": f"flights-{uuid4().hex[:8]}", "flow_id": flow, "pull_steps": [here],
         "entrypoint": "flows/retrain.py:retrain",
         "parameters": {"model": "flights", "site": "local"}, "concurrency_limit": 1, **more,
     }  # fmt: skip

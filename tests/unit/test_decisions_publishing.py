@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ import pytest
 
 from insitu.acts import Act
 from insitu.decisions import Story
-from insitu.errors import DecisionRefused, InsituError, SignatureRefused
+from insitu.errors import DecisionRefused, InsituError, SignatureRefused, TrainingFailed
+from insitu.files import file_digests
 from insitu.gate import Decision, Verdict
 from insitu.lineage import close, finished
 from insitu.planning import readiness_of
 from insitu.ports import ModelVersion
-from insitu.release import BuiltImage, publish_model
+from insitu.release import BuiltImage, publish_model, require_what_was_judged
 from insitu.rulings import answer, ask, judge, override, require_allowed, standing_of, story_of
 from insitu.runs import Run, open_run
 from insitu.settings import SiteGateSettings
+from insitu.training import Trained
 
 ANN, BOB = Act("approval", "Ann", "checked"), Act("rejection", "Bob", "no")
 CEM = Act("override", "Cem", "the old one is worse")
@@ -80,6 +83,24 @@ def decisions(run: Run) -> Path:
 
 def test_a_promoted_model_is_allowed_by_the_verdict_on_record(run: Run) -> None:
     assert require_allowed(run).record.verdict == "promote"
+
+
+@pytest.mark.parametrize("name", ["model/MLmodel", "model/more.pkl", "model.onnx"])
+def test_files_that_are_not_those_that_were_judged_are_not_released(run: Run, name: str) -> None:
+    output = run.site.jobs.output("job") / "output"
+    (output / "model").mkdir(parents=True)
+    for file in ("model/MLmodel", "model.onnx"):
+        (output / file).write_text(file)
+    digest = sha256(b"model.onnx").hexdigest()
+    trained = Trained(
+        job="job", backend="process", seconds=1.0, champion=None, rows=100, metrics={}, difference=None, curves={},
+        onnx={"usable": True, "sha256": digest}, claimed={}, files=file_digests(output / "model"), peak_memory_bytes=1,
+    )  # fmt: skip
+    require_what_was_judged(run, trained)
+    (output / name).write_text("another")
+    with pytest.raises(TrainingFailed, match="not those that were judged") as refused:
+        require_what_was_judged(run, trained)
+    assert Path(name).name in str(refused.value.found)
 
 
 def test_a_missing_record_publishes_nothing(run: Run) -> None:

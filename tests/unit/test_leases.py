@@ -143,8 +143,20 @@ def test_a_write_whose_answer_was_lost_is_no_loss(state: BlobStore) -> None:
     wanted = replace(lease.held, beats=1)
     assert documents.write(state, NAME, asdict(wanted), lease._etag)
     lease.confirm()
-    lease.confirm()
-    assert lease.held.beats == 2
+    assert lease.held.beats == 1
+    assert documents.write(state, NAME, asdict(replace(wanted, beats=2)), lease._etag)
+    lease.give_back()  # another write than the one whose answer was lost
+    assert look(state, NAME) == replace(wanted, beats=2, free=True)
+
+
+def test_a_flow_run_that_begins_again_elsewhere_does_not_wait_for_its_killed_process(state: BlobStore) -> None:
+    first = take(state, NAME, "a run", flow_run="7")
+    assert isinstance(first, Lease)
+    of_another_machine(first)
+    assert isinstance(take(state, NAME, "a run", flow_run="8"), Held)
+    again = take(state, NAME, "a run", flow_run="7")
+    assert isinstance(again, Lease)
+    assert again.held.epoch == 2
 
 
 def test_the_lease_of_a_killed_process_falls_at_once_and_that_of_a_stopped_one_does_not(tmp_path: Path) -> None:

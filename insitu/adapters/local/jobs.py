@@ -28,9 +28,13 @@ class ProcessJobs:
     """`TrainingJobs` that runs each job in a process group of its own, one folder per job under *root*.
 
     A job ends with the process that submitted it, so a job without a result is started again.
+
+    Attributes:
+        withheld: Variables that no job is given, since code of the model could read them.
     """
 
     root: Path
+    withheld: frozenset[str] = frozenset()
     backend: str = "process"
     poll_s: tuple[float, float] = (0.2, 0.2)
     limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
@@ -44,10 +48,12 @@ class ProcessJobs:
         with naming_write_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+            folder.chmod(0o700)  # rows of the holdout lie in it
             (folder / "spec.json").write_text(json.dumps(spec))
             with open(folder / "edge.txt", "wb") as own_output:
                 self._children[key] = subprocess.Popen(
                     [sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
+                    env={name: value for name, value in os.environ.items() if name not in self.withheld},
                     stdin=subprocess.DEVNULL,
                     stdout=own_output,
                     stderr=subprocess.STDOUT,

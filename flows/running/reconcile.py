@@ -33,6 +33,8 @@ _LEFT_WORD_BY = timedelta(seconds=120)
 """A process leaves word as soon as its flow run is Running."""
 _STARTED_BY = timedelta(seconds=900)
 """A worker that has taken a run starts its process; images are pulled before."""
+_TICK = timedelta(seconds=1)
+"""A lease tells whole seconds."""
 _RESUMED_WITHIN = timedelta(days=1)
 _MOST_RESUMES = 3
 _LATE = timedelta(seconds=60)
@@ -159,7 +161,8 @@ def _death(site: Site, run: FlowRun) -> str | None:
     if held and not run.state.is_pending():
         over = is_over(site.state, name, replace(held, free=False))  # given back: it is about to report its end
         # A run that was put back and has just begun again still has the word of its first process.
-        begins = run.state.is_running() and datetime.fromisoformat(held.since) < run.state.timestamp
+        since = datetime.fromisoformat(held.since) + _TICK
+        begins = run.state.is_running() and since < run.state.timestamp
         return f"its {held.holder} is gone" if over and not (begins and age < _LEFT_WORD_BY) else None
     if not run.deployment_id or run.state.is_paused():  # it may be of another project, whose state is another
         return None

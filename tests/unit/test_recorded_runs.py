@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from insitu.files import file_digests
 from insitu.gate import Decision
 from insitu.ports import ModelVersion
 from insitu.release import record_run
@@ -51,7 +52,9 @@ def recorded(make_project: Callable[..., Path], tmp_path: Path) -> Callable[...,
         run = replace(opened, site=replace(opened.site, models=notes, jobs=notes))
         values = dict.fromkeys(Trained.__dataclass_fields__)
         metrics = {"challenger": {"roc_auc": 0.7123456789}}
-        trained = Trained(**values | {"job": "job-1", "metrics": metrics, "files": {"MLmodel": "0" * 64}})
+        trained = Trained(
+            **values | {"job": "job-1", "metrics": metrics, "files": file_digests(notes.folder / "output/model")}
+        )
         return record_run(run, trained, Decision(verdict, ("a reason",))), notes, run
 
     return record

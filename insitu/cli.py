@@ -18,6 +18,7 @@ import click
 
 from insitu import __version__
 from insitu.errors import BackendUnavailable, InsituError
+from insitu.interrupts import remember
 from insitu.options import Commands, batch_option, fail, json_option, project_option, site_option
 
 EXIT_CODES = {"Completed": 0, "Skipped": 0, "NotPromoted": 3}
@@ -141,6 +142,8 @@ def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[
     end_with_server(project, lambda error: click.echo(error.render(), err=True))
     # A polite end, so that the edge job ends with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        remember(sign)
     from httpx import HTTPError
 
     from flows.retrain import retrain as flow

@@ -13,6 +13,7 @@ from typing import Any
 
 from insitu.budget import Share, claim
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, StoreRefused, TrainingFailed
+from insitu.interrupts import heed
 from insitu.ports import JobPhase, JobStatus, ModelVersion, TrainingJobs
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
@@ -254,6 +255,7 @@ def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, limits_s: Mapping[Jo
             raise _too_long(job_id, status.phase, limits_s[status.phase])
         pause_s = first_s if data else min(pause_s * _SLOWER, most_s)
         time.sleep(pause_s)
+        heed()
 
 
 def _too_long(job_id: str, phase: JobPhase, limit_s: float) -> TrainingFailed:

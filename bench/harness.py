@@ -46,11 +46,14 @@ class Row:
         }
 
 
-def interleaved(contenders: Sequence[Callable[[], Any]], rounds: int = 3) -> list[float]:
-    """Return the median seconds of each contender over *rounds*, run in turns."""
+def interleaved(
+    contenders: Sequence[Callable[[], Any]], rounds: int = 3, before: Callable[[], Any] = lambda: None
+) -> list[float]:
+    """Return the median seconds of each contender over *rounds*, run in turns; *before* each is not measured."""
     seconds: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for taken, contender in zip(seconds, contenders, strict=True):
+            before()
             started = time.perf_counter()
             contender()
             taken.append(time.perf_counter() - started)

@@ -81,6 +81,9 @@ class Paged:
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
         raise StoreRefused("the blobs of this bench are listed and never written")
 
+    def delete(self, name: str, *, etag: str) -> None:
+        raise StoreRefused("the blobs of this bench are listed and never written")
+
 
 def model() -> ModelSettings:
     """Return a model that takes every blob, a hundred of which make a batch; the new ones wait."""

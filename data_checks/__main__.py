@@ -140,6 +140,9 @@ class Watched:
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
         return self.store.replace(name, data, etag=etag)
 
+    def delete(self, name: str, *, etag: str) -> None:
+        self.store.delete(name, etag=etag)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the store alone: another process has nothing to tell here."""
         return copy, (self.store,)

@@ -41,9 +41,22 @@ class _Described(Protocol):
     def description(self) -> str: ...
 
 
-def _model() -> Schema:
+def _model(about: str = "What is retrained.") -> Schema:
     models = sorted(file.parent.name for project in _project() for file in project.glob("models/*/model.toml"))
-    return _name("What is retrained.", models, load_model)
+    return _name(about, models, load_model)
+
+
+def _withdrawn_model() -> Schema:
+    return _model("Which model goes back to an earlier version.")
+
+
+def _version() -> Schema:
+    about = "A published version. Leave it empty for the one that the champion has replaced."
+    return {"type": "string", "pattern": "^(v?[0-9]+)?$", "description": about}
+
+
+def _words(about: str) -> Callable[[], Schema]:
+    return lambda: {"type": "string", "minLength": 1, "description": about}
 
 
 def _models() -> Schema:
@@ -107,4 +120,8 @@ Model = Annotated[str, _Form(_model)]
 Models = Annotated[list[str] | None, _Form(_models)]
 SiteName = Annotated[str, _Form(_site)]
 BatchFile = Annotated[str | None, _Form(_batch)]
+WithdrawnModel = Annotated[str, _Form(_withdrawn_model)]
+Version = Annotated[str, _Form(_version)]
+PersonName = Annotated[str, _Form(_words("Who decides. Nobody checks it: it goes on record."))]
+Reason = Annotated[str, _Form(_words("Why. It goes on record."))]
 Params = Annotated[dict[str, Any], _Form(_params)]

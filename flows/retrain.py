@@ -1,6 +1,6 @@
 """Retrain one model at one site: the order of steps, nothing else.
 
-    snapshot → ready → validate → train → gate (→ approval) → register → containerize → publish
+    snapshot → ready → validate → train → gate (→ approval) → register → containerize → publish → deploy
 
 Run it with `insitu retrain MODEL`, from the Prefect UI, or by a schedule. A batch that is done is not
 done twice: a second start with the same run key finds the record of the first. When a blob is overwritten
@@ -19,12 +19,14 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.parameters import BatchFile, Model, Params, SiteName
 from flows.running.environment import LOGGERS
 from flows.running.late import superseded_by
 from flows.running.presence import Presence, end_this_process
+from flows.running.server import require_on_site
 from insitu import telemetry
 from insitu.errors import BlobChanged, InsituError, RunCancelled, RunUnderWay
 from insitu.gate import PUBLISHED, Decision
@@ -35,6 +37,7 @@ from insitu.settings import load_settings
 from insitu.wiring import open_site
 from tasks.approval import approval
 from tasks.containerize import containerize
+from tasks.deploy import deploy
 from tasks.gate import gate
 from tasks.limits import check_limits
 from tasks.publish import publish
@@ -70,6 +73,7 @@ def retrain(
         logging.getLogger(name).setLevel(logging.INFO)
     presence = Presence.of_this_flow_run()
     try:
+        require_on_site(str(get_current_settings().api.url or ""))
         project = find_project(Path(os.environ.get("INSITU_PROJECT", ".")), named="INSITU_PROJECT" in os.environ)
         settings, _ = load_settings(project, site, model, os.environ)
         with presence.shown(open_site(project, settings).state):
@@ -163,6 +167,8 @@ def _steps(run: Run) -> State[Any]:
     if decision.outcome not in PUBLISHED:
         return _not_promoted(run, decision)
     publication = publish(run, decision, version, image)
+    if run.model.targets(run.site.name):
+        deploy(run, trained, decision, version, publication)
     return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))
 
 

@@ -20,7 +20,7 @@ class Act:
         who: A name, which nobody checks.
     """
 
-    kind: Literal["approval", "rejection", "override"]
+    kind: Literal["approval", "rejection", "override", "rollback"]
     who: str
     reason: str
 

@@ -10,7 +10,7 @@ from insitu.lineage import significant
 from insitu.pictures import Point, pictures_of
 from insitu.settings import GateSettings
 from insitu.slices import gain_in
-from insitu.training import Trained
+from insitu.training import Trained, told_of_export
 
 
 def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def model_card(
         f"Judged on {trained.rows:,} holdout rows; champion: {champion}.",
         *(["", markdown_table(slices_table(trained, gate))] if trained.slices else []),
         "",
-        *(f"- **{key}**: {value}" for key, value in facts.items()),
+        *(f"- **{key}**: {value}" for key, value in {**facts, "ONNX": told_of_export(trained.onnx)}.items()),
     ]
     for picture in pictures_of(trained.curves, trained.difference, trained.slices, gate, history):
         lines += ["", picture.markdown]

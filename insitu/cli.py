@@ -24,8 +24,13 @@ from insitu.options import Commands, batch_option, fail, json_option, project_op
 EXIT_CODES = {"Completed": 0, "Skipped": 0, "NotPromoted": 3}
 ELSEWHERE: dict[str, str] = {
     "up": "insitu.commands.up:up",
+    "bundle": "insitu.commands.bundle:bundle",
+    "prune": "insitu.commands.prune:prune",
     "compare": "insitu.commands.compare:compare",
     "reproduce": "insitu.commands.reproduce:reproduce",
+    "scan": "insitu.commands.scan:scan",
+    "verify": "insitu.commands.verify:verify",
+    "audit": "insitu.commands.audit:audit",
     "deploy": "insitu.commands.deploy:deploy",
     "twin": "insitu.commands.twin:twin",
     "doctor": "insitu.commands.doctor:doctor",
@@ -37,6 +42,7 @@ ELSEWHERE: dict[str, str] = {
     "backfill": "insitu.commands.backfill:backfill",
     "approve": "insitu.commands.approve:approve",
     "override": "insitu.commands.override:override",
+    "rollback": "insitu.commands.rollback:rollback",
     "reconcile": "insitu.commands.reconcile:reconcile",
 }
 """Commands in modules of their own, imported when they are asked for."""
@@ -93,7 +99,10 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
         click.echo(json.dumps(record, indent=1))
     else:
         from insitu.console import print_outcome
+        from insitu.lineage import Records
 
+        if not news:  # it may have been rolled back since
+            record = Records(run.site.state).of_version(model, record["run_key"])
         print_outcome(record, news)
     sys.exit(EXIT_CODES[record["state"]])
 
@@ -195,9 +204,10 @@ def show(project: Path, model: str, version: str, site: str, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(record, indent=1))
     else:
-        from insitu.console import print_record
+        from insitu.console import print_blobs, print_record
 
         print_record(record)
+        print_blobs(record)
 
 
 @main.command()

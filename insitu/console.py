@@ -22,6 +22,7 @@ if not console.is_terminal:
     console.width = 200  # a file or a pipe has no width: nothing is cut there
 
 _MOST_COLUMNS = 8
+_MOST_BLOBS = 20
 _TO_DO: dict[str | None, str] = {
     None: "validate, train, gate; if promoted, publish",
     **dict.fromkeys(("AwaitingApproval", "Expired"), "ask a person: the model is trained and judged"),
@@ -63,6 +64,17 @@ def print_record(record: Mapping[str, Any]) -> None:
         console.print(f"  [dim]{label:<10}[/]{escape(value)}")
 
 
+def print_blobs(record: Mapping[str, Any]) -> None:
+    """Print the blobs that a run was pinned to: version, size and name of each, the newest last."""
+    blobs = sorted(record["batch"]["manifest"]["blobs"], key=lambda blob: str(blob["last_modified"]))
+    if len(blobs) > _MOST_BLOBS:
+        console.print(f"  [dim]{len(blobs) - _MOST_BLOBS} older blobs: --json[/]")
+    for blob in blobs[-_MOST_BLOBS:]:
+        etag = blob["etag"].strip('"')[:12]
+        version = escape(f"{etag:<14}{blob['size_bytes']:>14,} bytes  {blob['name']}")
+        console.print(f"  [dim]{'blob':<10}[/]{version}")
+
+
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would do."""
     batch, checks, champion = plan["batch"], plan["validation"], plan["champion"]
@@ -86,6 +98,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
             f"{seen['gain']:.3g} over {seen['over']:+.3g} in {seen['metric']}, in 4 of 5 runs on {seen['rows']:,} rows"
         )
         facts.append(("finds", told))
+    if targets := plan["deployment"]:
+        facts.append(("deploys", ", ".join(f"{one['name']} ({one['kind']})" for one in targets)))
     facts += [("again", f"{name}: a pass of its own, by Great Expectations' engine") for name in checks["second_pass"]]
     facts += [("note", note) for note in checks["notes"]]
     facts += [
@@ -167,11 +181,32 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("version", f"{version['name']} version {version['version']}"))
     if image := record["image"]:
         facts.append(("image", f"{image['digest']}, {image['size_bytes'] / 1e6:.1f} MB, answers by {image['runtime']}"))
+        facts += _served(image)
+        if saved := image.get("mlflow"):
+            facts.append(("mlflow", f"model {saved.get('model_uuid')}, saved {saved.get('utc_time_created')} UTC"))
     if publication := record["publication"]:
         facts.append(("published", publication["reference"]))
+    if pruned := record.get("pruned"):
+        facts.append(("pruned", f"at {pruned}: image, files and journal are gone"))
+    for one in record.get("deployment") or ():
+        facts.append(("deployed", f"{one['name']} at {one['address']}"))
+    if order := record.get("rollback"):
+        gave_way = f"gave way to version {order['to']} at {order['when']}"
+        facts.append(("rollback", f"{gave_way}, by {order['who']}: {order['reason']}"))
     if error := record["error"]:
         facts.append(("error", f"{error['code']} {error['what']}"))
     facts.append(("took", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record["seconds"].items())))
+    return facts
+
+
+def _served(image: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return why the image answers as it does, and how it was tried; nothing of images from before that was kept."""
+    facts = [("because", image["because"])] if image.get("because") else []
+    if (smoke := image.get("smoke")) and not smoke["ended"]:
+        network = "without a network" if smoke["network"] == "none" else "with this machine's network"
+        most = f"at most {smoke['memory_limit_bytes'] / 1e6:,.0f} MB by {smoke['memory_limit_by']}"
+        memory = f", {peak / 1e6:.0f} MB" if (peak := image["peak_memory_bytes"]) else ""
+        facts.append(("tried", f"as {smoke['host']}, {network}, {most}: {image['latency_ms']:g} ms a row{memory}"))
     return facts
 
 
@@ -206,7 +241,7 @@ def _history_row(record: Mapping[str, Any]) -> list[str]:
         record["run_key"][:12],
         record["state"] + (f" {record['error']['code']}" if record["error"] else ""),
         (decision.get("outcome") or decision["verdict"]) if decision else "",
-        version["version"] if version else "",
+        version["version"] + (" (rolled back)" if record.get("rollback") else "") if version else "",
         _metrics(record["training"]["metrics"]) if record["training"] else "",
         record["batch"]["fingerprint"][:12],
         image["digest"].removeprefix("sha256:")[:12] if image else "",

@@ -13,7 +13,7 @@ A record names the digest of the evidence that it is about, so none counts for a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from insitu.errors import SignatureRefused, StateDamaged
 from insitu.gate import Outcome, Verdict
 from insitu.ports import BlobStore
-from insitu.signing import Keys, sign, verify
+from insitu.signing import Keys, PublicKey, sign, verify
 
 Kind = Literal["gate", "question", "approval", "rejection", "expiry", "override"]
 PAYLOAD_TYPE = "application/vnd.insitu.decision.v1+json"
@@ -193,9 +193,7 @@ class Ledger:
     def _read(self, name: str, evidence: str) -> Kept:
         envelope = self.state.read(name)
         try:
-            record = _ADAPTER.validate_json(verify(envelope, PAYLOAD_TYPE, self.keys.trusted()))
-        except ValidationError:
-            raise SignatureRefused(f"{name} in the site's state holds no decision") from None
+            record = opened(envelope, self.keys.trusted())
         except SignatureRefused as exc:
             raise SignatureRefused(
                 f"{name} in the site's state is not trusted: {exc.what}",
@@ -209,6 +207,15 @@ class Ledger:
         if (*about, f"{self._folder(record.evidence)}{_file(record)}") != here:
             raise SignatureRefused(f"{name} in the site's state is a decision about something else")
         return Kept(name, f"sha256:{sha256(envelope).hexdigest()}", record)
+
+
+def opened(envelope: bytes, trusted: Collection[PublicKey]) -> Record:
+    """Return the decision that one of the *trusted* keys has signed; raise `SignatureRefused`."""
+    payload = verify(envelope, PAYLOAD_TYPE, trusted)
+    try:
+        return _ADAPTER.validate_json(payload)
+    except ValidationError:
+        raise SignatureRefused("what is signed holds no decision") from None
 
 
 def standing(story: Story, approval: str, allow_override: bool, now: datetime) -> Standing:

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from insitu.building import image_checks
 from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
 from insitu.network import count_authorities
 from insitu.ports import BlobStore, Check, Diagnosable, Need
 from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
-from insitu.settings import ModelSettings, SiteSettings, load_model, load_site
+from insitu.settings import DeployTarget, ModelSettings, SiteSettings, load_model, load_site
+from insitu.telemetry import SWITCHES
 from insitu.wiring import Site, open_site
 
 LIMIT_S = 75.0
@@ -34,7 +36,11 @@ def diagnose(project: Path, site: str, environ: Mapping[str, str]) -> list[Check
     """
     settings = load_site(project, site, environ)
     models, checks = _models(project, environ)
-    checks = [Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"), *checks]
+    checks = [
+        Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"),
+        *checks,
+        telemetry_check(environ),
+    ]
     authorities = _authorities(settings)
     if not all(check.ok for check in authorities):  # nobody can be asked without them
         return [*checks, *authorities]
@@ -52,6 +58,10 @@ def service_probes(site: Site, model: str) -> dict[str, Probe]:
         probes[_RECORDS] = lambda: _in_turn(*(service.checks for service in services))
     if isinstance(images, Diagnosable):
         probes["image registry"] = images.checks
+    if site.daemon or site.settings.images.base:
+        probes["images"] = lambda: image_checks(site)
+    if isinstance(site.scoring, Diagnosable) and not site.daemon:  # else it is the same one
+        probes["smoke test"] = site.scoring.checks
     return probes
 
 
@@ -64,6 +74,14 @@ def key_check(site: Site) -> Check:
         return failed_check("signing key", error, wanted)
     found = ", ".join(key.id[:12] for key in known) or "none yet: it is made at the first verdict"
     return Check("signing key", True, found, wanted)
+
+
+def telemetry_check(environ: Mapping[str, str]) -> Check:
+    """Tell whether *environ* leaves the telemetry of every library off, which is how insitu starts them."""
+    on = [name for name, off in SWITCHES.items() if environ.get(name, off).lower() != off]
+    found = ", ".join(f"{name} is set otherwise" for name in on) or f"off by {len(SWITCHES)} variables"
+    next_action = f"take {', '.join(on)} out of the environment" if on else ""
+    return Check("telemetry", not on, found, "no library reports to its maker", next_action)
 
 
 def machine_checks(settings: SiteSettings) -> list[Check]:
@@ -87,6 +105,8 @@ def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]
     records = probes.get(_RECORDS, list)
     probes[_RECORDS] = lambda: _in_turn(records, lambda: [_registered(site, name)])
     probes["signing key"] = lambda: [key_check(site)]
+    targets = [(model.name, one) for model in models.values() for one in model.targets(site.name)]
+    probes |= {f"target {one.name} of {model}": partial(_target_check, site, model, one) for model, one in targets}
     return {**probes, "this machine": lambda: machine_checks(site.settings)}
 
 
@@ -184,3 +204,9 @@ def _published(site: Site, model: str) -> Check:
     return Check(
         "image registry", True, f"answers; latest of {model} is {'there' if there else 'not there yet'}", images.name
     )
+
+
+def _target_check(site: Site, model: str, wanted: DeployTarget) -> list[Check]:
+    target, name = site.target(model, wanted), f"target {wanted.name} of {model}"
+    digest = target.serves()
+    return [Check(name, True, f"runs {digest[:19]}" if digest else "runs no image of it yet", target.address)]

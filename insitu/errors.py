@@ -12,13 +12,17 @@
     ├── NotReady                          E-READY the compute does not fit the job
     ├── TrainingFailed                    E-TRAIN
     ├── GateFailed                        E-GATE  metrics that cannot be judged
+    ├── LeakFound                         E-LEAK  an artifact holds records, or cannot be opened to see whether it does
     ├── DecisionRefused                   E-DEC   no decision on record allows what is to be done
     ├── AlreadyDecided                    E-DEC   somebody else has decided before
     ├── SignatureRefused                  E-SIG   bytes that no trusted key has signed
+    ├── EgressRefused                     E-OUT   something that is on no list was about to leave the site
     ├── RegistryFailed                    E-REG   the model registry refuses
     ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
+    │   └── OutOfMemory                   E-IMG   the image's server takes more memory than it may
     ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
-    ├── DeployFailed                      E-DEP   the web app refuses the relay, or does not run as it should
+    ├── BundleRefused                     E-BUN   a bundle is not as it was written, or lacks what it was made without
+    ├── DeployFailed                      E-DEP   a target refuses an image, or the web app the relay; or it fails
     ├── StorageFull                       E-DISK
     ├── StateDamaged                      E-STATE a file of the site's state cannot be read
     ├── RunUnderWay                       E-BUSY  another run of the model is at work
@@ -201,6 +205,12 @@ class GateFailed(InsituError):
     code = "E-GATE"
 
 
+class LeakFound(InsituError):
+    """An artifact holds records of the data, or something in it cannot be opened to see whether it does."""
+
+    code = "E-LEAK"
+
+
 class DecisionRefused(InsituError):
     """No decision on record allows this, or the site does not let people decide it."""
 
@@ -217,6 +227,12 @@ class SignatureRefused(InsituError):
     code = "E-SIG"
 
 
+class EgressRefused(InsituError):
+    """Something was about to leave the site that nobody has said may leave; it was not sent."""
+
+    code = "E-OUT"
+
+
 class RegistryFailed(InsituError):
     """The model registry refused, or holds something unexpected."""
 
@@ -229,14 +245,24 @@ class ImageFailed(InsituError):
     code = "E-IMG"
 
 
+class OutOfMemory(ImageFailed):
+    """The image's server was ended because it took more memory than it may."""
+
+
 class PublishFailed(InsituError):
     """The image registry refused, or gave back other bytes than were sent."""
 
     code = "E-PUB"
 
 
+class BundleRefused(InsituError):
+    """A bundle that is not as it was written, or was made without what the receiver does not have."""
+
+    code = "E-BUN"
+
+
 class DeployFailed(InsituError):
-    """The web app refused what was deployed, or does not run as it should."""
+    """A target or the web app refused what was deployed, or does not answer as it should."""
 
     code = "E-DEP"
 

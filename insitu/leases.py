@@ -28,6 +28,9 @@ from insitu.triggers import documents
 log = logging.getLogger(__name__)
 
 LEASE_S = 120.0
+PRUNING = "prune"
+"""What the holder of a model's lease works on while it removes what nobody needs: seconds, which a run waits for."""
+
 _BEATS_PER_LEASE = 4
 OF_MODELS = "leases/models/"
 _CLOCK = "leases/clock.json"

@@ -8,9 +8,17 @@ from insitu.settings import LimitSettings
 
 
 def exceeded(
-    limits: LimitSettings, size_bytes: int, latency_ms: float | None, peak_memory_bytes: int | None
+    limits: LimitSettings,
+    size_bytes: int,
+    latency_ms: float | None,
+    peak_memory_bytes: int | None,
+    *,
+    ended: bool = False,
 ) -> Iterator[str]:
-    """Yield each limit that the image does not keep; what was not measured keeps none."""
+    """Yield each limit that the image does not keep; what was not measured keeps none.
+
+    Its server may have been *ended* for taking more memory than `max_memory_mb`: then nothing of it was measured.
+    """
     found = {
         "size": (size_bytes / 1e6, limits.max_size_mb, "MB", "max_size_mb"),
         "time for one row": (latency_ms, limits.max_latency_ms, "ms", "max_latency_ms"),
@@ -21,7 +29,11 @@ def exceeded(
             "max_memory_mb",
         ),
     }
-    for what, (value, most, unit, key) in found.items():
-        if most is not None and not (value is not None and value <= most):
+    if ended:
+        most = f"{limits.max_memory_mb:.4g} MB (limits.max_memory_mb)"
+        yield f"the image's server took more memory than {most}, and was ended"
+        found = {"size": found["size"]}
+    for what, (value, limit, unit, key) in found.items():
+        if limit is not None and not (value is not None and value <= limit):
             seen = "was not measured" if value is None else f"is {value:.4g} {unit}"
-            yield f"the image's {what} {seen}, wanted at most {most:.4g} {unit} (limits.{key})"
+            yield f"the image's {what} {seen}, wanted at most {limit:.4g} {unit} (limits.{key})"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from insitu import withdrawals
+from insitu.egress import EGRESS
 from insitu.errors import DataError, InsituError, UsageError
 from insitu.gate import PUBLISHED
 from insitu.journal import Journal, read_json
@@ -16,10 +18,7 @@ from insitu.rulings import standing_of
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
-STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish")
-EGRESS = "egress"
-"""The journal's name of the ledger: every object that was handed to a registry, written down before it went."""
-
+STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish", "deploy")
 PROFILE = "profile"
 """The journal's name of what a validation keeps of the training data: private."""
 
@@ -54,6 +53,8 @@ def finished(run: Run) -> dict[str, Any] | None:
     record: dict[str, Any] | None = run.journal.entry("record")
     if record is None or record["state"] not in FINAL_STATES:
         return None
+    if "pruned" in record:  # what it made is gone, and its record is not to be written over
+        return record
     if record["state"] == "NotPromoted" and run.journal.entry(LIMITS) is None:
         stands = standing_of(run)  # of a record from before decisions were signed there is none
         return None if stands and (stands.asks or stands.outcome in PUBLISHED) else record
@@ -62,9 +63,19 @@ def finished(run: Run) -> dict[str, Any] | None:
         # A layout is files of this machine: they may have been cleared away.
         tag = record["model_version"]["version"]
         lost = run.site.settings.registry is None and run.site.layout(run.model.name).resolve(tag) is None
-        if here is None or lost:
+        if here is None or lost or _lacks_deployment(run, record):
             return None
     return record
+
+
+def _lacks_deployment(run: Run, record: Mapping[str, Any]) -> bool:
+    """Tell whether model.toml names a target that the champion, which this run has made, was not deployed to."""
+    is_approved = (record["decision"] or {}).get("outcome") == "Approved"
+    wanted = {one.name for one in run.model.targets(run.site.name) if one.when == "promoted" or is_approved}
+    if wanted <= {one["name"] for one in record.get("deployment") or ()}:
+        return False
+    champion = run.site.models.alias(run.model.name, CHAMPION)
+    return champion is not None and champion.version == record["model_version"]["version"]
 
 
 def close(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
@@ -99,10 +110,12 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
         "readiness": values["ready"],
         "validation": values["validate"],
         "training": _training(values["train"]),
+        "residency": (values["train"] or {}).get("residency"),
         "decision": values["gate"],
         "model_version": values["register"],
         "image": values["containerize"],
         "publication": values["publish"],
+        "deployment": values["deploy"],
         "egress": run.journal.entry(EGRESS) or [],
         "state": state,
         "error": error_json(error),
@@ -137,7 +150,7 @@ def now() -> str:
 
 _TOLD = (
     "job", "backend", "seconds", "rows", "difference", "share", "slices", "score_psi", "overlap", "lost", "claimed",
-    "onnx", "peak_memory_bytes",
+    "onnx", "peak_memory_bytes", "network",
 )  # fmt: skip
 
 
@@ -176,9 +189,12 @@ class Records:
     state: BlobStore
 
     def of_model(self, model: str) -> list[dict[str, Any]]:
-        """Return every record of *model*, oldest first."""
+        """Return every record of *model*, oldest first; its `rollback` is the order that has withdrawn its version."""
         names = (name for name in self.state.names(f"runs/{model}/") if name.endswith("/record.json"))
-        return sorted((read_json(self.state, name) for name in names), key=lambda record: record["finished"])
+        records = sorted((read_json(self.state, name) for name in names), key=_age)
+        gone = withdrawals.gone(withdrawals.told(self.state, model))
+        orders = ((one, gone.get(_version_of(one))) for one in records)
+        return [{**one, "rollback": order} if order else one for one, order in orders]
 
     def of_version(self, model: str, version: str) -> dict[str, Any]:
         """Return the record of a published version or of any run.
@@ -191,10 +207,9 @@ class Records:
             UsageError: There is no such version or run.
         """
         records = self.of_model(model)
-        made = {r["model_version"]["version"]: r for r in records if r["state"] == "Completed"}
-        champions = [record for record in made.values() if record["publication"].get("champion")]
-        if version == "latest" and champions:
-            return champions[-1]
+        made = {r["model_version"]["version"]: r for r in records if r["publication"]}
+        if version == "latest" and (champion := _champion(made, withdrawals.told(self.state, model))):
+            return champion
         if found := made.get(version.removeprefix("v")):
             return found
         runs = [record for record in records if len(version) >= 8 and record["run_key"].startswith(version)]
@@ -205,3 +220,24 @@ class Records:
             found=f"versions {', '.join(made)}" if made else "none yet",
             next_action=f"see `insitu history {model}`",
         )
+
+
+def _age(record: Mapping[str, Any]) -> tuple[str, int]:
+    """Sort by the end of the run; of two that ended in one second the older version first."""
+    version = _version_of(record)
+    return str(record["finished"]), int(version) if version.isdecimal() else 0
+
+
+def _version_of(record: Mapping[str, Any]) -> str:
+    return str((record["model_version"] or {}).get("version"))
+
+
+def _champion(made: Mapping[str, dict[str, Any]], orders: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the record of the version that was made champion last, by its run or by a rollback."""
+    out = withdrawals.gone(orders)
+    crowned = [(r["finished"], version) for version, r in made.items() if r["publication"].get("champion")]
+    crowned += [(order["when"], order["to"]) for order in orders]
+    reigned = [
+        version for _, version in sorted(crowned, key=lambda one: one[0]) if version in made and version not in out
+    ]
+    return made[reigned[-1]] if reigned else None

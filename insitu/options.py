@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, UsageError
 
 
 class Commands(click.Group):
@@ -73,6 +74,28 @@ def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
         from insitu.project import find_project
 
         return command(*args, project=find_project(project or Path.cwd(), named=project is not None), **options)
+
+    return with_project
+
+
+def maybe_project_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command a *project* as `project_option` does, or None where there is none and none is named."""
+
+    @click.option(
+        "--project",
+        type=click.Path(path_type=Path),
+        envvar="INSITU_PROJECT",
+        help="Folder with models/ and deployments/.  [default: the nearest one from here upwards, if there is one]",
+    )
+    @wraps(command)
+    def with_project(*args: Any, project: Path | None, **options: Any) -> Any:
+        from insitu.project import find_project
+
+        if project is not None:
+            return command(*args, project=find_project(project, named=True), **options)
+        with suppress(UsageError):
+            project = find_project(Path.cwd())
+        return command(*args, project=project, **options)
 
     return with_project
 

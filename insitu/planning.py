@@ -66,6 +66,7 @@ def outlook(run: Run) -> dict[str, Any]:
         "champion": champion and champion.version,
         "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
+        "deployment": [{"name": one.name, "kind": one.kind} for one in run.model.targets(run.site.name)],
         "readiness": [asdict(check) for check in readiness_of(run)],
     }
 

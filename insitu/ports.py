@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,10 @@ class BlobStore(Protocol):
 
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
         """Overwrite the version *etag*; raise `BlobNotFound`, `BlobChanged`, `StorageFull`."""
+        ...
+
+    def delete(self, name: str, *, etag: str) -> None:
+        """Remove the version *etag*; raise `BlobNotFound`, `BlobChanged`."""
         ...
 
 
@@ -204,6 +208,17 @@ class ModelRegistry(Protocol):
         """Add or overwrite tags of a version."""
         ...
 
+    def aliases(self, model: str) -> Mapping[str, str]:
+        """Return the version that each alias names, those of other programs, too."""
+        ...
+
+    def remove(self, model: str, version: str) -> None:
+        """Take a version with its files away, for good; where the registry keeps every version, it is archived.
+
+        Its number is never given again. One that is gone is fine.
+        """
+        ...
+
     def archive(self, model: str, version: str) -> None:
         """Take a version out of what people choose from; `versions` leaves it out from now on."""
         ...
@@ -234,8 +249,15 @@ class ImageRegistry(Protocol):
         """Tell whether the repository holds the blob."""
         ...
 
-    def put_blob(self, descriptor: Descriptor, path: Path) -> None:
-        """Store the file *path* under its digest; raise `PublishFailed` when the bytes differ."""
+    def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = ...) -> None:
+        """Store the file *path* under its digest; raise `PublishFailed` when the bytes differ.
+
+        *on_bytes* is told how many bytes of it are there or on their way; less than before when it starts anew.
+        """
+        ...
+
+    def mount_blob(self, descriptor: Descriptor) -> bool:
+        """Take the blob over from another repository of the same registry; tell whether that was done."""
         ...
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
@@ -262,8 +284,50 @@ class ImageRegistry(Protocol):
         """Write the blob to *path*, verified against its digest; raise `PublishFailed`."""
         ...
 
+    def referrers(self, digest: str) -> Sequence[Descriptor]:
+        """Return the manifests that refer to *digest* (OCI `subject`), in digest order."""
+        ...
+
+    def attach(self, subject: str, descriptor: Descriptor, content: bytes) -> None:
+        """Store a manifest that refers to *subject*, so that `referrers` has it; raise `PublishFailed`."""
+        ...
+
+    def tags(self) -> Sequence[str]:
+        """Return the tags in name order, without those that are lists of referrers."""
+        ...
+
+    def untag(self, tag: str) -> None:
+        """Let *tag* name nothing, locked or not; the manifest stays. A tag that is not there is fine."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove a manifest and the tags that name it; one that is not there is fine.
+
+        Blobs that no other manifest needs go, too: at once in a layout, when the registry sees to it elsewhere.
+        What refers to the manifest stays.
+        """
+        ...
+
     def reference(self, tag: str) -> str:
         """Return how other tools name the image (`host:port/name:tag`, `oci:folder:tag`)."""
+        ...
+
+
+class ImageDaemon(Protocol):
+    """A daemon that the images of a site have to go through before they are tried and published."""
+
+    def take(self, model: str, digest: str) -> None:
+        """Have it take an image of the site's layout of *model*, unchanged.
+
+        Raises:
+            ImageFailed: It makes another image of it.
+            NotReady: It refuses the image.
+            AccessRefused, BackendUnavailable: It cannot be asked.
+        """
+        ...
+
+    def check(self) -> Check:
+        """Tell whether it answers; never raises."""
         ...
 
 
@@ -279,11 +343,95 @@ class Scorer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Isolation:
+    """How a scoring server is kept in while its image is tried.
+
+    Attributes:
+        host: What runs it: `process` or `docker`.
+        network: `none`, or `shared` with the machine where that cannot be kept from it.
+        memory_limit_by: What ends it when it takes too much: `cgroup`, `rlimit` (its private memory alone) or `docker`.
+    """
+
+    host: str
+    network: Literal["none", "shared"]
+    memory_limit_by: Literal["cgroup", "rlimit", "docker"]
+
+
+SCORING_MEMORY_BYTES = 4_000_000_000
+"""What a scoring server may take where nobody says how much."""
+
+
 class ScoringHost(Protocol):
     """Runs an image and lets it be asked."""
 
-    def run(self, images: ImageRegistry, digest: str) -> AbstractContextManager[Scorer]:
-        """Start the image and wait until it is ready; raise `ImageFailed` with the reason."""
+    @property
+    def isolation(self) -> Isolation:
+        """How its servers are kept in."""
+        ...
+
+    def run(
+        self, images: ImageRegistry, digest: str, memory_bytes: int = SCORING_MEMORY_BYTES
+    ) -> AbstractContextManager[Scorer]:
+        """Start the image, which may take *memory_bytes*, and wait until it is ready.
+
+        Raises:
+            OutOfMemory: It took more; also while it is asked.
+            ImageFailed: It does not start; the reason is told.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published image, and how to tell that a server answers as the model does.
+
+    Attributes:
+        digest: Of the image: what a target runs.
+        images: Where the image is to be had.
+        answers: Asks a server with rows of the data, and raises `ImageFailed` when it answers otherwise.
+        sample: A request that holds nothing of the data, for servers that are elsewhere.
+    """
+
+    model: str
+    version: str
+    digest: str
+    images: ImageRegistry
+    answers: Callable[[Scorer], None] = field(repr=False, compare=False)
+    sample: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+class Target(Protocol):
+    """A place that runs a model's image."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: unique among the model's."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """How it runs images, e.g. `docker`."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where people find what it runs."""
+        ...
+
+    def serves(self) -> str | None:
+        """Return the digest of the image that it runs; None when it runs none; raise `BackendUnavailable`."""
+        ...
+
+    def put(self, release: Release) -> None:
+        """Run the image in the place of what is there, once it has answered; else what is there stays.
+
+        It can be repeated, wherever it was interrupted.
+
+        Raises:
+            DeployFailed: The target refuses the image, or the image does not answer there.
+            BackendUnavailable: No answer.
+        """
         ...
 
 

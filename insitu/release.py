@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from insitu.attesting import attest_image
+from insitu.building import build_image
 from insitu.crashpoints import crashpoint
 from insitu.decisions import Kept
 from insitu.errors import DecisionRefused, ImageFailed, TrainingFailed
 from insitu.files import file_digests
 from insitu.gate import PUBLISHED, Decision
-from insitu.images.assemble import ImageSpec, assemble_image
+from insitu.images.assemble import ImageSpec
+from insitu.images.contents import identity_of
+from insitu.images.described import LABEL, REVISION, TITLE, VERSION
 from insitu.images.environment import serving_requirements
-from insitu.images.publish import Sent, publish_image
+from insitu.images.publish import Progress, Sent, publish_image
 from insitu.limits import exceeded
-from insitu.lineage import EGRESS, LIMITS, significant
-from insitu.ports import ImageRegistry, ModelVersion, Scorer
+from insitu.lineage import LIMITS, significant
+from insitu.ports import ImageRegistry, ModelVersion
 from insitu.rulings import require_allowed
 from insitu.runs import Run
 from insitu.settings import ModelSettings
-from insitu.training import Trained
+from insitu.smoke import try_image
+from insitu.training import Trained, told_of_export
 from insitu.wiring import CHAMPION
-
-_RESIDENCY = "records stayed on site; what left is listed in the run record's egress"
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,28 @@ class BuiltImage:
     Attributes:
         layers: Per layer: what it holds, digest, size_bytes.
         runtime: What answers in it: `onnx` or `pyfunc`.
-        max_difference: Largest deviation from the trained model's answers over the golden rows.
+        max_difference: Largest deviation from the trained model's answers over the golden rows; None when not asked.
         decision: Digest of the decision that its label names (`Record.statement`).
-        latency_ms: Milliseconds that its server took for one row, by the median of the golden rows.
+        revision: The git commit of the model's files; None where that is not known.
+        latency_ms: Milliseconds that its server took for one row, by the median of golden rows.
         peak_memory_bytes: Most memory that its server took; None where the system does not tell.
+        smoke: How its server was kept in while it was tried, see `insitu.smoke.Tried`.
+        because: Why this is what answers in it.
+        mlflow: What MLflow wrote anew when it saved the model (uuid, time, ...), which is not in the image.
     """
 
     digest: str
     size_bytes: int
     layers: tuple[dict[str, Any], ...]
     runtime: str
-    max_difference: float
+    max_difference: float | None
     decision: str = ""
     latency_ms: float | None = None
     peak_memory_bytes: int | None = None
+    revision: str | None = None
+    smoke: dict[str, Any] = field(default_factory=dict)
+    because: str = ""
+    mlflow: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,20 +71,13 @@ class Published:
     champion: bool
 
 
-def note_egress(run: Run, sent: Sent) -> None:
-    """Write down an object that is about to be handed to a registry; once, however often it is tried."""
-    entries = run.journal.entry(EGRESS) or []
-    if sent.to_json() not in entries:
-        run.journal.keep(EGRESS, [*entries, sent.to_json()])
-
-
 def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
     """Record the run in the registry's experiment, whatever the verdict; keep a rejected model where that is policy.
 
     Return whether a rejected model was archived.
     """
     models, tags = run.site.models, run_tags(run, trained, decision)
-    _note_tags(run, "run tags", tags)
+    run.door.words("run tags", models.place, tags)
     models.record(run.model.name, run.key, trained.job, tags)
     open_still = decision.outcome in (*PUBLISHED, "AwaitingApproval", "Expired")
     if decision.verdict == "promote" or open_still or not models.archives_rejected:
@@ -92,8 +93,9 @@ def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersi
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags, models = run_tags(run, trained, decision), run.site.models
     for path, digest in trained.files.items():
-        note_egress(run, Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest))
-    _note_tags(run, "model tags", tags)
+        sent = Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest)
+        run.door.file(sent, trained.residency)
+    run.door.words("model tags", models.place, tags)
     return models.register(run.model.name, run.key, folder, tags)
 
 
@@ -122,14 +124,9 @@ def run_tags(run: Run, trained: Trained, decision: Decision) -> dict[str, str]:
         "insitu.site": run.site.name,
         "insitu.job": trained.job,
         "insitu.verdict": decision.verdict,
-        "insitu.residency": _RESIDENCY,
+        "insitu.residency": trained.residency["verdict"] if trained.residency else "not scanned",
         **{f"metric.{k}": f"{significant(v)}" for k, v in trained.metrics["challenger"].items()},
     }
-
-
-def _note_tags(run: Run, what: str, tags: Mapping[str, str]) -> None:
-    data = json.dumps(tags, sort_keys=True).encode()
-    note_egress(run, Sent(what, run.site.models.place, len(data), sha256(data).hexdigest()))
 
 
 def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> BuiltImage:
@@ -150,12 +147,12 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
         "batch_fingerprint": run.batch.fingerprint,
         "code": run.code_hash,
     }
-    images, spec = run.site.settings.images.root, image_spec(run.model, job, trained.onnx, facts, decided)
-    image = assemble_image(spec, layout=images / run.model.name, work=images / ".cache")
+    revision = run.revision
+    spec = image_spec(run.model, job, trained.onnx, facts, decided, revision)
+    image = build_image(run.site, run.model.name, spec)
     crashpoint("containerize:assembled")
-    with run.site.scoring.run(run.site.layout(run.model.name), image.digest) as scorer:
-        gap = compare_answers(scorer, job / "golden.json", run.model.smoke.tolerance)
-        latency_ms, memory = median_latency_ms(scorer, job / "golden.json"), scorer.peak_memory_bytes()
+    golden, layout = job / "golden.json", run.site.layout(run.model.name)
+    tried = try_image(run.site.scoring, layout, image.digest, golden, run.model.smoke.tolerance, run.model.limits)
     return BuiltImage(
         digest=image.digest,
         size_bytes=image.size_bytes,
@@ -164,37 +161,36 @@ def containerize_model(run: Run, trained: Trained, version: ModelVersion) -> Bui
             for layer in image.layers
         ),
         runtime="onnx" if spec.onnx else "pyfunc",
-        max_difference=gap,
+        max_difference=tried.max_difference,
         decision=decided,
-        latency_ms=latency_ms,
-        peak_memory_bytes=memory,
+        latency_ms=tried.latency_ms,
+        peak_memory_bytes=tried.peak_memory_bytes,
+        smoke=dict(tried.smoke),
+        because=told_of_export(trained.onnx),
+        revision=revision,
+        mlflow=identity_of(spec.model_folder),
     )
 
 
 def image_spec(
-    model: ModelSettings, job: Path, onnx: Mapping[str, Any] | None, facts: Mapping[str, str], decided: str
+    model: ModelSettings,
+    job: Path,
+    onnx: Mapping[str, Any] | None,
+    facts: Mapping[str, str],
+    decided: str,
+    revision: str | None = None,
 ) -> ImageSpec:
     """Return what goes into the image of the model that was left in *job*: the same *facts*, the same digest."""
     portable, folder = bool(onnx and onnx["usable"]), job / "output" / "model"
     own = () if portable else model.train.requirements
+    standard = {TITLE: facts["model"], VERSION: facts["version"], **({REVISION: revision} if revision else {})}
     return ImageSpec(
         model_folder=folder,
         onnx=job / "output" / "model.onnx" if portable else None,
         requirements=(*serving_requirements(folder, "onnx" if portable else "pyfunc"), *own),
         metadata={**facts, "task": model.target.task},
-        labels={f"io.insitu.{key}": value for key, value in {**facts, "decision": decided}.items()},
+        labels={**{f"{LABEL}{key}": value for key, value in {**facts, "decision": decided}.items()}, **standard},
     )
-
-
-def median_latency_ms(scorer: Scorer, golden: Path) -> float:
-    """Return how many milliseconds a request for one golden row takes, by the median over them."""
-    request, taken_ms = json.loads(golden.read_text())["request"]["dataframe_split"], []
-    for row in request["data"]:
-        body = json.dumps({"dataframe_split": {**request, "data": [row]}}).encode()
-        started = time.perf_counter()
-        scorer.request("POST", "/score", body)
-        taken_ms.append((time.perf_counter() - started) * 1000)
-    return round(median(taken_ms), 2)
 
 
 def keep_to_limits(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Decision:
@@ -203,7 +199,8 @@ def keep_to_limits(run: Run, decision: Decision, version: ModelVersion, image: B
     Raises:
         ImageFailed: It is the champion's image that is beyond a limit.
     """
-    over = tuple(exceeded(run.model.limits, image.size_bytes, image.latency_ms, image.peak_memory_bytes))
+    ended = bool(image.smoke.get("ended"))
+    over = tuple(exceeded(run.model.limits, image.size_bytes, image.latency_ms, image.peak_memory_bytes, ended=ended))
     if not over:
         return decision
     champion = run.site.models.alias(version.name, CHAMPION)
@@ -220,32 +217,6 @@ def keep_to_limits(run: Run, decision: Decision, version: ModelVersion, image: B
     return rejected
 
 
-def compare_answers(scorer: Scorer, golden: Path, tolerance: float) -> float:
-    """Return how far the server's answers to the golden rows are from the model's; raise `ImageFailed`."""
-    import numpy as np
-
-    expected = json.loads(golden.read_text())
-    status, body = scorer.request("POST", "/score", json.dumps(expected["request"]).encode())
-    if status != 200:
-        raise ImageFailed("the image refuses the golden rows", found=f"status {status}", wanted="status 200")
-    answers = np.asarray(json.loads(body)["predictions"], dtype=np.float64)
-    wanted = np.asarray(expected["predictions"], dtype=np.float64)
-    if answers.shape != wanted.shape:
-        raise ImageFailed(
-            "the image answers in another shape than the trained model",
-            found=str(answers.shape),
-            wanted=str(wanted.shape),
-        )
-    gap = float(np.abs(answers - wanted).max())
-    if not gap <= tolerance:  # NaN is not within any tolerance
-        raise ImageFailed(
-            "the image answers differently from the trained model",
-            found=f"a difference of {gap:.3g} over {len(wanted)} golden rows",
-            wanted=f"at most {tolerance:g} (smoke.tolerance)",
-        )
-    return gap
-
-
 def names(images: ImageRegistry, tag: str, digest: str) -> bool:
     """Tell whether *tag* names the image *digest*: assembled alone, an image is not published yet."""
     found = images.resolve(tag)
@@ -253,38 +224,46 @@ def names(images: ImageRegistry, tag: str, digest: str) -> bool:
 
 
 def publish_model(
-    run: Run, decision: Decision, version: ModelVersion, image: BuiltImage, on_progress: Callable[[float], None]
+    run: Run, decision: Decision, version: ModelVersion, image: BuiltImage, on_progress: Callable[[Progress], None]
 ) -> Published:
-    """Publish the image under its version, then make the version champion; repeating it sends nothing.
+    """Attest the image, publish it under its version, make the version champion; repeating it sends nothing.
 
     The champion moves only from the version that the challenger was compared with: an old run that is
-    finished late, or published to one more registry, leaves a newer champion alone.
+    finished late, or published to one more registry, leaves a newer champion alone. And a version that people
+    have rolled back from does not come back by itself.
 
     Raises:
         DecisionRefused: No decision on record allows it, or the image is labelled with another one.
         SignatureRefused: What is on record is not what a trusted key has signed.
         PublishFailed: The registry refuses, or gives back another digest than was sent.
     """
-    model, sent_bytes, allowed = run.model.name, 0, _require_decision(run, image)
-
-    def note(sent: Sent) -> None:
-        nonlocal sent_bytes
-        note_egress(run, sent)
-        sent_bytes += sent.size_bytes
-        on_progress(min(1.0, sent_bytes / image.size_bytes))
-
-    reigning = run.site.models.alias(model, CHAMPION)
-    champion = reigning is None or reigning.version in (decision.champion, version.version)
-    tags = (version.version, "latest") if champion else (version.version,)
-    publication = publish_image(image.digest, run.site.layout(model), run.site.registry(model), tags, note)
+    model, allowed = run.model.name, _require_decision(run, image)
+    attest_image(run, image.digest, allowed)
+    scan = run.journal.entry("train")["value"]["residency"]
+    layout, registry = run.site.layout(model), run.site.registry(model)
+    let_out = run.door.image(layout, image.layers, scan)
+    publication = publish_image(image.digest, layout, registry, (version.version,), let_out, on_progress=on_progress)
     crashpoint("publish:pushed")
     facts = {"insitu.image": image.digest, "insitu.reference": publication.reference, **decision_tags(allowed)}
-    _note_tags(run, "decision tags", facts)
+    run.door.words("decision tags", run.site.models.place, facts)
     run.site.models.tag(model, version.version, facts)
     crashpoint("publish:tagged")
-    if champion:
-        run.site.models.set_alias(model, CHAMPION, version.version)
-    return Published(publication.reference, publication.digest, champion)
+    return Published(publication.reference, publication.digest, _crown(run, decision, version, image.digest))
+
+
+def _crown(run: Run, decision: Decision, version: ModelVersion, digest: str) -> bool:
+    """Make the version champion and `latest`; not when the champion has changed since the gate, or was rolled back."""
+    model, site = run.model.name, run.site
+    with site.alone_with(f"champions/{model}"):  # a rollback at the same time comes before this, or after
+        reigning = site.models.alias(model, CHAMPION)
+        if reigning is not None and reigning.version not in (decision.champion, version.version):
+            return False
+        if version.version in site.withdrawals(model).withdrawn():
+            return False
+        publish_image(digest, site.layout(model), site.registry(model), (version.version, "latest"))
+        crashpoint("publish:latest")
+        site.models.set_alias(model, CHAMPION, version.version)
+    return True
 
 
 def decision_tags(allowed: Kept) -> dict[str, str]:

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from insitu.batch import Batch
+from insitu.building import assemble_again
 from insitu.errors import UsageError
-from insitu.images.assemble import assemble_image
 from insitu.journal import Journal
 from insitu.lineage import Records, significant
 from insitu.release import image_spec
@@ -115,9 +115,10 @@ def _image(run: Run, record: Mapping[str, Any], job: Path, onnx: Mapping[str, An
         "batch_fingerprint": record["batch"]["fingerprint"],
         "code": record["code"],
     }
-    spec = image_spec(run.model, job, onnx, facts, record["image"].get("decision", ""))
+    decided, revision = record["image"].get("decision", ""), record["image"].get("revision")
+    spec = image_spec(run.model, job, onnx, facts, decided, revision)
     with TemporaryDirectory(prefix="insitu-") as scratch:
-        image = assemble_image(spec, layout=Path(scratch), work=run.site.settings.images.root / ".cache")
+        image = assemble_again(run.site, spec, layout=Path(scratch))
         return {"digest": image.digest, "layers": {layer.title: layer.descriptor.digest for layer in image.layers}}
 
 

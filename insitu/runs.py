@@ -16,10 +16,12 @@ from typing import Any
 
 from insitu import __version__
 from insitu.batch import Batch, Blob
+from insitu.egress import Door
 from insitu.errors import DataError, SettingsError, UsageError
 from insitu.files import file_digests
 from insitu.journal import Journal
 from insitu.leases import Lease
+from insitu.revision import revision_of
 from insitu.settings import DataSettings, ModelSettings, load_settings, with_params
 from insitu.wiring import Site, open_site
 
@@ -30,6 +32,7 @@ _THAT_MATTER: dict[str, Any] = {
     "drift": True,
     "gate": True,
     "limits": True,
+    "residency": True,
     "smoke": True,
 }
 """Settings that change what comes out; limits of time, memory and output do not."""
@@ -86,6 +89,12 @@ class Run:
         suite = sha256(self.suite_file.read_bytes()).hexdigest()
         return sha256(json.dumps([self.code, suite]).encode()).hexdigest()
 
+    @property
+    def revision(self) -> str | None:
+        """The git commit of the model's files and suite; None where they are not as committed, or nobody knows."""
+        model, suite = (path.relative_to(self.site.project).as_posix() for path in (self.model_folder, self.suite_file))
+        return revision_of(self.site.project, (model, suite), (*(f"{model}/{name}" for name in self.code), suite))
+
     def held_by(self, lease: Lease) -> Run:
         """Return the run as the one that the holder of *lease* works on."""
         if lease.held.work != self.key:
@@ -98,6 +107,11 @@ class Run:
         if self.lease is None:
             return Journal(self.site.state, self.model.name, self.key)
         return Journal(self.site.state, self.model.name, self.key, self.lease.confirm)
+
+    @property
+    def door(self) -> Door:
+        """The way out for what this run makes."""
+        return Door(self.journal)
 
     def step_name(self, step: str) -> str:
         """Return the journal's name of *step*; publishing is a step of its own per destination."""
@@ -176,8 +190,8 @@ def _require_suite(run: Run) -> None:
         )
 
 
-def read_manifest(path: Path, container: str) -> Batch:
-    """Return the batch of a manifest file; raise `UsageError` for one that is none, or of another container."""
+def read_manifest(path: Path, container: str | None = None) -> Batch:
+    """Return the batch of a manifest file; raise `UsageError` for one that is none, or of another *container*."""
     try:
         content = json.loads(path.read_text())
         batch = Batch.from_json(content)
@@ -191,7 +205,7 @@ def read_manifest(path: Path, container: str) -> Batch:
         ) from exc
     if content.get("fingerprint", batch.fingerprint) != batch.fingerprint:
         raise UsageError(f"{path} was changed: its blobs are not those of its fingerprint")
-    if batch.container != container:
+    if container is not None and batch.container != container:
         raise UsageError(
             f"{path} is a batch of another container",
             found=batch.container,

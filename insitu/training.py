@@ -47,6 +47,8 @@ class Trained:
         score_psi: How far the challenger's answers are from the champion's; None without a champion.
         overlap: How many rows of the holdout were looked for in the training part, and found; None: nobody looked.
         environment: Version of Python and of every package where the job ran.
+        residency: What the leak scan found (see `insitu.residency.verdict`); None: nobody looked.
+        network: `none` where no route led out of the machine that the job saw, else `shared`.
         onnx: None without an export; else `usable` and how far its answers deviate.
     """
 
@@ -70,6 +72,19 @@ class Trained:
     score_psi: float | None = None
     overlap: dict[str, int] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    residency: dict[str, Any] | None = None
+    network: str = "shared"
+
+
+def told_of_export(onnx: Mapping[str, Any] | None) -> str:
+    """Return why an image serves the model's ONNX export, or does not, and where the two are not the same."""
+    if onnx is None:
+        return "the model came without model.onnx"
+    if not onnx["usable"]:
+        return str(onnx["reason"])
+    rows = f" on {onnx['rows']:,} rows" if "rows" in onnx else ""  # of a run from before they were counted
+    but = ", ".join(onnx.get("blanks", ()))
+    return f"the export answers as the model does{rows}" + (f"; not without {but}" if but else "")
 
 
 @dataclass
@@ -219,6 +234,7 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
         "max_overlap": model.gate.max_overlap,
         "golden_rows": model.smoke.golden_rows,
         "tolerance": model.smoke.tolerance,
+        "residency": model.residency.model_dump(),
     }
 
 

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import RunUnderWay
-from insitu.leases import LEASE_S, Held, Lease, of_model, take
-from insitu.ports import BlobStore, Check, Compute, ImageRegistry, ModelRegistry, ScoringHost, TrainingJobs, WebApp
+from insitu.leases import LEASE_S, PRUNING, Held, Lease, of_model, take
+from insitu.ports import (
+    BlobStore,
+    Check,
+    Compute,
+    ImageDaemon,
+    ImageRegistry,
+    ModelRegistry,
+    ScoringHost,
+    Target,
+    TrainingJobs,
+    WebApp,
+)
 from insitu.provisioning import Part
 from insitu.settings import (
     AzureBlobStore,
     AzureMlModels,
     AzureMlTraining,
     AzureStateStore,
+    BundleTarget,
+    DeployTarget,
     DockerTraining,
+    EndpointTarget,
     FolderStore,
+    ImagesSettings,
+    KubernetesTarget,
     ServicesSettings,
     SiteSettings,
     VmCompute,
     load_model,
 )
+from insitu.withdrawals import Withdrawals
 
 if TYPE_CHECKING:
     from insitu.signing import Keys
 
 CHAMPION = "champion"
 """The alias of the published version."""
+
+_PATIENCE_S, _LOOK_S, _PRUNE_S = 25.0, 0.1, 600.0
 
 
 @dataclass(frozen=True)
@@ -83,14 +104,31 @@ class Site:
         """Return where images of *model* are published."""
         if self.settings.registry is None:
             return self.layout(model)
+        from insitu.adapters.local.images import layouts_with
+        from insitu.images.bases import KEPT, repository_with
+
+        root, of_base = self.settings.images.root, partial(repository_with, self.settings.images.base)
+
+        def beside(digest: str) -> Sequence[str]:
+            return [*of_base(self.settings.registry, root / KEPT, digest), *layouts_with(root, model, digest)]
+
         if self.settings.registry_login == "azure":
             from insitu.adapters.azure.acr import acr_images
 
             assert self.settings.azure
-            return acr_images(self.settings.azure, self.settings.registry, model)
+            return acr_images(self.settings.azure, self.settings.registry, model, beside)
         from insitu.images.client import RegistryImages
 
-        return RegistryImages(self.settings.registry, model)
+        return RegistryImages(self.settings.registry, model, beside=beside)
+
+    @property
+    def daemon(self) -> ImageDaemon | None:
+        """What images have to go through; None where nothing is."""
+        if self.settings.images.builder != "docker":
+            return None
+        from insitu.adapters.docker.builder import DockerBuilder
+
+        return DockerBuilder(self.settings.images)
 
     @property
     def keys(self) -> Keys:
@@ -100,6 +138,10 @@ class Site:
 
         signing = self.settings.signing
         return Keys(own=lambda: own_key(signing), trusted=lambda: trusted_keys(signing))
+
+    def withdrawals(self, model: str) -> Withdrawals:
+        """Return the rollbacks of *model* here."""
+        return Withdrawals(self.state, self.keys, self.name, model)
 
     def has_job(self, run_key: str) -> bool:
         """Tell whether an edge job of this run is under way, which another process may have submitted."""
@@ -134,6 +176,47 @@ class Site:
 
         return azure_identity(self.settings.azure).age_checks("azure certificate")
 
+    def target(self, model: str, wanted: DeployTarget) -> Target:
+        """Return a place that runs images of *model*, as model.toml describes it; nothing is contacted yet."""
+        if isinstance(wanted, BundleTarget):
+            from insitu.adapters.local.drop import BundleDrop
+
+            return BundleDrop(model, wanted)
+        if isinstance(wanted, KubernetesTarget):
+            from insitu.adapters.local.kubernetes import KubernetesTarget as Cluster
+
+            return Cluster(model, wanted, self.registry(model).name)
+        if isinstance(wanted, EndpointTarget):
+            from insitu.adapters.azure.endpoint import EndpointTarget as OnlineEndpoint
+            from insitu.adapters.azure.workspace import open_workspace
+
+            assert self.settings.azure
+            return OnlineEndpoint(model, wanted, self.registry(model).name, open_workspace(self.settings.azure))
+        from insitu.adapters.docker.target import DockerTarget as DockerHostTarget
+
+        anonymous = self.settings.registry and self.settings.registry_login == "none"
+        pull_from = self.registry(model).name if anonymous else None
+        return DockerHostTarget(model, wanted, pull_from, self.layout(model), self.settings.images.root / model)
+
+    @contextmanager
+    def alone_with(self, thing: str) -> Iterator[None]:
+        """Keep other processes from changing *thing*, such as `champions/MODEL`, meanwhile; wait until they are done.
+
+        Raises:
+            RunUnderWay: Another process has been at it for long.
+        """
+        name, deadline = f"leases/{thing}.json", time.monotonic() + _PATIENCE_S
+        while isinstance(lease := take(self.state, name, thing), Held):
+            if time.monotonic() > deadline:
+                raise RunUnderWay(
+                    f"another process is changing {thing}",
+                    found=str(lease.holder),
+                    next_action="wait for it, then start again",
+                )
+            time.sleep(_LOOK_S)
+        with lease.kept_alive(lambda: None):
+            yield
+
     @contextmanager
     def only_run(
         self,
@@ -146,10 +229,16 @@ class Site:
     ) -> Iterator[Lease]:
         """Keep other runs of *model* out, here and on every machine that has this state; see `insitu.leases`.
 
+        A prune that is at work on the model is waited for.
+
         Raises:
             RunUnderWay: Another process runs this model now; the error's `winner` says who, and which run.
         """
-        lease = take(self.state, of_model(model), run_key, lease_s=lease_s, flow_run=flow_run)
+        take_it = partial(take, self.state, of_model(model), run_key, lease_s=lease_s, flow_run=flow_run)
+        lease, deadline = take_it(), time.monotonic() + _PRUNE_S
+        while isinstance(lease, Held) and PRUNING == lease.work != run_key and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            lease = take_it()
         if isinstance(lease, Held):
             busy = RunUnderWay(
                 f"another run of {model} is under way at this site",
@@ -164,7 +253,6 @@ class Site:
 
 def open_site(project: Path, settings: SiteSettings) -> Site:
     """Return the site that *settings* describe; nothing is contacted yet."""
-    from insitu.adapters.local.scoring import ProcessScoringHost
     from insitu.network import use_network
 
     use_network(settings.network)
@@ -176,8 +264,27 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
         compute=_compute(settings),
         jobs=_jobs(settings, state),
         models=_models(settings, state),
-        scoring=ProcessScoringHost(settings.compute.work / "scoring"),
+        scoring=_scoring(settings),
     )
+
+
+def _scoring(settings: SiteSettings) -> ScoringHost:
+    from insitu.adapters.local.scoring import ProcessScoringHost
+
+    images, process = settings.images, ProcessScoringHost(settings.compute.work / "scoring")
+    if images.smoke == "process" or (images.smoke == "auto" and _has_no_daemon(images)):
+        return process
+    from insitu.adapters.docker.host import DockerHost
+    from insitu.adapters.docker.scoring import DockerOrProcess, DockerScoringHost
+
+    container = DockerScoringHost(DockerHost(images.docker_host, named="docker_host of [images]"))
+    return container if images.smoke == "docker" or images.builder == "docker" else DockerOrProcess(container, process)
+
+
+def _has_no_daemon(images: ImagesSettings) -> bool:
+    """Tell whether nobody asks for a Docker daemon and this machine has none, or no SDK: then it is not imported."""
+    there = Path(images.docker_host.removeprefix("unix://")).exists() and find_spec("docker") is not None
+    return images.builder != "docker" and not there
 
 
 def _compute(settings: SiteSettings) -> Compute:
@@ -201,12 +308,15 @@ def _jobs(settings: SiteSettings, state: BlobStore) -> TrainingJobs:
         from insitu.adapters.docker.jobs import DockerJobs
 
         return DockerJobs(settings, state, folder)
+    from insitu.adapters.local.confinement import without_network
     from insitu.adapters.local.jobs import ProcessJobs
 
     ours = settings.services
     secrets = (settings.signing.key, ours.database, ours.login, ours.encryption_key)
     withheld = {secret.env for secret in secrets if secret and secret.env} | {"PREFECT_API_AUTH_STRING"}
-    return ProcessJobs(folder, frozenset(withheld))
+    needs_none = isinstance(settings.data, FolderStore) and isinstance(settings.state, FolderStore)
+    alone = without_network() if needs_none and settings.training.network == "none" else ()
+    return ProcessJobs(folder, frozenset(withheld), alone)
 
 
 def _models(settings: SiteSettings, state: BlobStore) -> ModelRegistry:
@@ -217,6 +327,31 @@ def _models(settings: SiteSettings, state: BlobStore) -> ModelRegistry:
     from insitu.adapters.local.models import MlflowModels
 
     return MlflowModels(settings.models.uri, settings.models.artifacts)
+
+
+def open_images(place: str, settings: SiteSettings | None = None) -> ImageRegistry:
+    """Return the images at `oci:FOLDER` or `HOST/REPOSITORY`; raise `UsageError` for anything else.
+
+    Args:
+        place: See `insitu.images.references`.
+        settings: Those of a site, whose login is used for its own registry.
+    """
+    from insitu.images.references import parse_place
+
+    named = parse_place(place)
+    if named.folder:
+        from insitu.adapters.local.images import LayoutImages
+
+        return LayoutImages(Path(named.folder))
+    if settings and settings.registry == named.host and settings.registry_login == "azure":
+        from insitu.adapters.azure.acr import acr_images
+
+        assert settings.azure
+        return acr_images(settings.azure, named.host, named.repository)
+    from insitu.images.anonymous import Anonymous
+    from insitu.images.client import RegistryImages
+
+    return RegistryImages(named.host, named.repository, login=Anonymous(named.host))
 
 
 def open_web_app(settings: SiteSettings) -> WebApp:

@@ -25,8 +25,6 @@ def containerize(run: Run, trained: Trained, version: ModelVersion) -> BuiltImag
         lambda: containerize_model(run, trained, version),
         still=lambda image: layout.resolve(image.digest) is not None and image.decision == decided,
     )
-    log.info(
-        "image %s, %.1f MB, answers by %s within %.1g of the model",
-        image.digest[:19], image.size_bytes / 1e6, image.runtime, image.max_difference,
-    )  # fmt: skip
+    told = "was ended" if image.max_difference is None else f"within {image.max_difference:.1g} of the model"
+    log.info("image %s, %.1f MB, answers by %s: %s", image.digest[:19], image.size_bytes / 1e6, image.runtime, told)
     return image

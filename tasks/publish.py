@@ -26,12 +26,12 @@ def publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltIma
     )
     log.info("published %s as %s", published.digest[:19], published.reference)
     if not published.champion:
-        log.warning("the champion has changed since the gate: it and the tag latest stay as they are")
+        log.warning("the champion has changed since the gate, or people have: it and the tag latest stay as they are")
     return published
 
 
 def _publish(run: Run, decision: Decision, version: ModelVersion, image: BuiltImage) -> Published:
     progress = ProgressArtifact("publishing", f"publishing-{run.model.name}")
-    published = publish_model(run, decision, version, image, progress.update)
+    published = publish_model(run, decision, version, image, lambda now: progress.update(now.fraction, str(now)))
     progress.update(1.0)
     return published

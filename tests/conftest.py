@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 from azurite import PROGRAM, Azurite, azurite
+from docker_registry import docker_registry
 from estates import _running_estate, estate, twin_site  # noqa: F401 - fixtures of the twin
-from loopback import free_port, listens, wait_until
 from stack_hub import StackHub, stack_hub
 
+from insitu.images.base import base_recipe
+from insitu.images.blobs import BlobFolder
+from insitu.images.contents import app_recipe
+from insitu.images.environment import environment_recipe, serving_requirements
+from insitu.images.layers import build_layer
 from insitu.settings import AzureBlobStore, SecretSource
+
+
+@pytest.fixture(scope="session")
+def layer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layers of images that serve ONNX, made once for all processes of this test run: copy it, with links."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    cache, work = shared / "layer cache", shared / "layer work"
+    with (shared / "layer lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environment = environment_recipe(serving_requirements(cache, "onnx"), work)
+        for recipe in (base_recipe(work), environment, app_recipe(work)):
+            build_layer(recipe, BlobFolder(shared / "layer layout"), cache)
+    return cache
 
 
 @pytest.fixture(scope="session")
 def registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real registry on a free loopback port."""
-    program = shutil.which("docker-registry")
-    if not program:
-        pytest.skip("the Debian package docker-registry is not installed")
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    (folder / "config.yml").write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(folder / "config.yml")], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: listens(port))
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    with docker_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from insitu.errors import BackendUnavailable, InsituError, UsageError, naming_write_errors
 from insitu.settings import load_site
 from insitu.wiring import service_login
 
 _LOOK_S, _GONE_S, _END_S = 2.0, 6.0, 15.0
+_CLOUD = ".prefect.cloud"
 _URL, _LOGIN = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
 
 
@@ -49,12 +51,26 @@ def running_server(project: Path) -> Server | None:
         return None
 
 
+def require_on_site(url: str) -> None:
+    """Raise `UsageError` where *url* is that of Prefect Cloud."""
+    host = urlsplit(url).hostname or ""
+    if f".{host}".endswith(_CLOUD):
+        raise UsageError(
+            "the Prefect server is Prefect Cloud: it would keep parameters, logs and artifacts outside of the site",
+            found=host,
+            wanted="a server at the site, such as that of `insitu up`",
+            next_action="take PREFECT_API_URL out of the environment or of Prefect's profile",
+        )
+
+
 def use_server(project: Path, environ: MutableMapping[str, str]) -> bool:
     """Let Prefect's clients use the server that *environ* names, else that of `insitu up`; return whether there is one.
 
     Raises:
         SettingsError: The login is not where the site's settings say.
+        UsageError: It is Prefect Cloud.
     """
+    require_on_site(environ.get(_URL, ""))
     server = running_server(project)
     if server and environ.setdefault(_URL, server.url) == server.url and _LOGIN not in environ:
         environ[_LOGIN] = service_login(load_site(project, server.site, os.environ).services)

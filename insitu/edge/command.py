@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,15 @@ from typing import IO, Any
 
 from insitu.edge.data import DATA_ERROR
 from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
+from insitu.residency import fit_hook
 
 _TAIL_BYTES = 32_768
 _CHUNK_BYTES = 65_536
 _EXCEPTION = re.compile(rb"Traceback \(most recent call last\):\n(?:[ \t].*\n)+([A-Za-z_][\w.]*)\s*(?::|\n|$)")
+
+
+FITS = "fits"
+"""In the job's folder: what reached `fit`, for the leak scan. It holds rows and stays there."""
 
 
 def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
@@ -38,6 +44,8 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if spec.get("residency", {}).get("fit_hook"):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_hook(folder)), environ.get("PYTHONPATH")]))
     with naming_write_errors(folder):
         code_folder = stage_code(Path(spec["model_folder"]), spec["code"], folder / "code")
     try:
@@ -64,6 +72,15 @@ def train(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> None:
             wanted="a folder model/ in MLflow format inside INSITU_OUTPUT",
             next_action='end the script with mlflow.<flavour>.save_model(model, batch.output / "model", ...)',
         )
+
+
+def _hook(folder: Path) -> Path:
+    """Return the new folder of a `sitecustomize` that keeps what reaches `fit` in *folder*."""
+    place = folder / "hook"
+    for made in (place, folder / FITS):
+        made.mkdir(mode=0o700)
+    shutil.copyfile(fit_hook.__file__, place / "sitecustomize.py")
+    return place
 
 
 def stage_code(source: Path, files: Mapping[str, str], target: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """
     holdout, task = open_part(folder, spec, "holdout"), spec["holdout"]["target"]["task"]
     trained = folder / "output" / "model"
-    challenger = Contestant.load(Path((spec.get("challenger") or {}).get("folder", trained)), "challenger", holdout)
+    challenger = _load(Path((spec.get("challenger") or {}).get("folder", trained)), "challenger", holdout, spec)
     champion, lost = _champion(spec, holdout)
     sliced = list(spec["slices"])
     _require_columns(sliced, holdout, who="[gate.slices] of model.toml")
@@ -67,7 +66,8 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if spec["golden_rows"]:
         golden = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), spec["golden_rows"]), dtype=int)]
-        result["onnx"] = _keep_golden(folder, challenger, golden, spec["tolerance"])
+        result["onnx"] = onnx = _judge_export(folder, challenger, rows, spec["tolerance"], task)
+        _keep_golden(folder, challenger, golden, onnx, task)
     return result
 
 
@@ -95,9 +95,18 @@ def _champion(spec: Mapping[str, Any], holdout: EdgeBatch) -> tuple[Contestant |
     if not published or published.get("lost"):
         return None, published and published["lost"]
     try:
-        return Contestant.load(Path(published["folder"]), "champion", holdout), None
+        return _load(Path(published["folder"]), "champion", holdout, spec), None
     except InsituError as error:
         return None, _lost(spec, error)
+
+
+def _load(folder: Path, role: str, holdout: EdgeBatch, spec: Mapping[str, Any]) -> Contestant:
+    """Load a model; raise `TrainingFailed`, also where it would run code and model.toml does not allow that."""
+    if not spec.get("residency", {}).get("pickle", True):
+        from insitu.residency.loading import require_no_code
+
+        require_no_code(folder, role)
+    return Contestant.load(folder, role, holdout)
 
 
 def _lost(spec: Mapping[str, Any], error: InsituError) -> str:
@@ -199,25 +208,27 @@ def _require_columns(wanted: list[str], holdout: EdgeBatch, who: str) -> None:
         raise TrainingFailed(f"{who} wants columns that the batch lacks: {', '.join(missing)}")
 
 
-def _keep_golden(folder: Path, model: Contestant, rows: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:
-    """Keep request and answers for the smoke test; return how far an ONNX export deviates from them."""
-    rows = rows[model.inputs]
-    answers = model.predict(rows)
-    request = {
-        "dataframe_split": json.loads(rows.to_json(orient="split", index=False, date_format="iso", double_precision=15))
-    }
-    (folder / "golden.json").write_text(json.dumps({"request": request, "predictions": answers.tolist()}))
+def _judge_export(
+    folder: Path, model: Contestant, rows: pd.DataFrame, tolerance: float, task: str
+) -> dict[str, Any] | None:
     export = folder / "output" / "model.onnx"
     if not export.is_file():
         return None
-    told = {"sha256": sha256(export.read_bytes()).hexdigest()}
-    from insitu.serving.payload import Column
-    from insitu.serving.runtimes import OnnxRuntime
+    from insitu.edge.parity import judge_export
 
-    try:
-        portable = OnnxRuntime(export, [Column(name, "any") for name in model.inputs])
-        table = {name: rows[name].tolist() for name in model.inputs}
-        gap = float(np.abs(np.asarray(portable.predict(table), dtype=np.float64) - answers).max())
-    except Exception as exc:
-        return told | {"usable": False, "reason": f"the export cannot score the golden rows: {type(exc).__name__}"}
-    return told | {"usable": gap <= tolerance, "max_difference": gap}
+    return judge_export(export, model, rows, tolerance, task)
+
+
+def _keep_golden(
+    folder: Path, model: Contestant, rows: pd.DataFrame, onnx: Mapping[str, Any] | None, task: str
+) -> None:
+    """Keep request and answers for the smoke test, and how far apart answers of the image may be."""
+    from insitu.edge.parity import request_of, rounding_of
+
+    golden = {
+        "request": request_of(rows[model.inputs]),
+        "predictions": model.predict(rows).tolist(),
+        "rounding": rounding_of(onnx) if onnx and onnx["usable"] else 0.0,
+        "classes": task == "classification",
+    }
+    (folder / "golden.json").write_text(json.dumps(golden))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shutil
 import sys
 import traceback
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ from typing import IO, Any
 
 from insitu import telemetry
 from insitu.attached import end_with
-from insitu.edge.command import train
+from insitu.edge.command import FITS, train
+from insitu.edge.isolation import network, raise_loopback
 from insitu.errors import InsituError, TrainingFailed
 from insitu.files import file_digests, replace_file
 
@@ -34,6 +36,7 @@ def main(folder: Path, parent_pid: int) -> int:
     """Run the job in *folder* for the process *parent_pid*; return the exit code."""
     end_with(parent_pid)
     telemetry.switch_off()
+    raise_loopback()
     try:
         result = run(folder, json.loads((folder / "spec.json").read_text()))
     except Exception as exc:
@@ -49,6 +52,8 @@ def main(folder: Path, parent_pid: int) -> int:
             told["next_action"] = failure.next_action or f"the traceback is in {folder / 'log.txt'}"
         replace_file(folder / "failure.json", json.dumps(told).encode())
         return 1
+    finally:
+        shutil.rmtree(folder / FITS, ignore_errors=True)  # rows as the model saw them
     replace_file(folder / "result.json", json.dumps(result).encode())
     return 0
 
@@ -56,22 +61,30 @@ def main(folder: Path, parent_pid: int) -> int:
 def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Train and evaluate; raise `InsituError`."""
     with open(folder / "log.txt", "wb", buffering=0) as log:
-        overlap = _look_for_overlap(folder, spec, log)
+        overlap, residency = _look_for_overlap(folder, spec, log), None
         if spec["command"]:
             progress(log, 0.05, "training")
             train(folder, spec, log)
             drop_examples(folder / "output" / "model")
             (folder / "result.json").unlink(missing_ok=True)  # the command could have left one
+            scanned = file_digests(folder / "output")
+            residency = _look_for_leaks(folder, spec, log)
         progress(log, 0.7, "evaluating on the holdout")
         # Imported here: scikit-learn and MLflow are not needed while the command runs.
         from insitu.edge.evaluate import evaluate
 
-        result = evaluate(folder, spec) | {"overlap": overlap}
+        result = evaluate(folder, spec) | {"overlap": overlap, "residency": residency}
+        if residency and file_digests(folder / "output") != scanned:
+            raise TrainingFailed(
+                "what the training command left was changed after it was searched for records",
+                next_action="let the command end what it starts, and write nothing when the model is loaded",
+            )
         progress(log, 1.0, "done")
     # The command's peak or, for a holdout larger than that, our own.
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return result | {
         "environment": _environment(),
+        "network": network(),
         "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
         "files": file_digests(folder / "output" / "model"),
         # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).
@@ -88,6 +101,16 @@ def _look_for_overlap(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> 
 
     progress(log, 0.02, "looking for rows of the holdout in the training part")
     return require_apart(open_part(folder, spec, "train"), open_part(folder, spec, "holdout"), limit)
+
+
+def _look_for_leaks(folder: Path, spec: Mapping[str, Any], log: IO[bytes]) -> dict[str, Any] | None:
+    """Return what `require_no_leak` does, before anything loads what was trained; None where nobody is to look."""
+    if not spec.get("residency", {}).get("scan"):
+        return None
+    from insitu.edge.leaks import require_no_leak
+
+    progress(log, 0.6, "looking for records in what was trained")
+    return require_no_leak(folder, spec)
 
 
 def progress(log: IO[bytes], fraction: float, text: str) -> None:

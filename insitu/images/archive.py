@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from insitu.images.assemble import Image
@@ -14,12 +14,16 @@ from insitu.ports import Descriptor
 
 def docker_archive(image: Image, layout: Path, reference: str) -> Iterator[bytes]:
     """Yield the archive piece by piece; loaded, the image is called *reference*."""
+    yield from archive_of_parts(image.config, [layer.descriptor for layer in image.layers], layout, reference)
+
+
+def archive_of_parts(config: Descriptor, layers: Sequence[Descriptor], layout: Path, reference: str) -> Iterator[bytes]:
+    """Yield the archive of an image of these parts; see `docker_archive`."""
     blobs = BlobFolder(layout)
-    parts = [image.config, *dict.fromkeys(layer.descriptor for layer in image.layers)]
-    for part in parts:
+    for part in (config, *dict.fromkeys(layers)):
         yield from _file(_name(part), blobs.path(part.digest))
-    layers = [_name(layer.descriptor) for layer in image.layers]
-    manifest = json.dumps([{"Config": _name(image.config), "RepoTags": [reference], "Layers": layers}]).encode()
+    names = [_name(layer) for layer in layers]
+    manifest = json.dumps([{"Config": _name(config), "RepoTags": [reference], "Layers": names}]).encode()
     yield _head("manifest.json", len(manifest))
     yield manifest + _padding(len(manifest))
     yield bytes(2 * tarfile.BLOCKSIZE)

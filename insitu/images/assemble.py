@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from insitu.images.base import base_recipe
+from insitu.images.base import base_recipe, python_recipe
+from insitu.images.bases import Base
 from insitu.images.blobs import BlobFolder
 from insitu.images.contents import app_recipe, model_entries
 from insitu.images.environment import environment_recipe
@@ -26,6 +27,7 @@ class ImageSpec:
         requirements: What to install, e.g. what `serving_requirements` returns.
         metadata: Answered at `GET /metadata`; `onnx_output` in it names the output that is the prediction.
         labels: Labels of the image, annotations of its manifest.
+        base: The image that it stands on, see `fetch_base`; None: from scratch.
     """
 
     model_folder: Path
@@ -33,6 +35,7 @@ class ImageSpec:
     requirements: tuple[str, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    base: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,17 @@ def assemble_image(spec: ImageSpec, layout: Path, work: Path) -> Image:
     """
     blobs = BlobFolder(layout)
     model = list(model_entries(spec.model_folder, spec.onnx))  # first: it is what can be wrong
-    recipes = (base_recipe(work), environment_recipe(spec.requirements, work), app_recipe(work))
+    python = python_recipe(work) if spec.base else base_recipe(work)
+    recipes = (python, environment_recipe(spec.requirements, work), app_recipe(work))
+    if spec.base:
+        spec.base.put_layers(blobs)
+    labels = {**spec.labels, **(spec.base.labels if spec.base else {})}
     layers = (
+        *(spec.base.layers if spec.base else ()),
         *(build_layer(recipe, blobs, work / "layers") for recipe in recipes),
         write_layer("model", model, blobs),
     )
-    config = blobs.add(image_config(layers, spec.metadata, spec.labels), CONFIG_TYPE)
-    manifest = blobs.add(image_manifest(config, layers, spec.labels), MANIFEST_TYPE)
+    on = spec.base.config if spec.base else None
+    config = blobs.add(image_config(layers, spec.metadata, labels, on), CONFIG_TYPE)
+    manifest = blobs.add(image_manifest(config, layers, labels), MANIFEST_TYPE)
     return Image(manifest, config, layers)

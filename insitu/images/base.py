@@ -3,6 +3,9 @@
 Half the size of the smallest distribution with a Python, without a registry, a daemon or root.
 The Python may be pyenv's, a distribution's, or a standalone build: it is taken apart by what
 `sysconfig` says and put together again under `/opt/python`.
+
+On the base of somebody else the same Python is a layer above: with its loader beside its libraries, so that
+neither meets those of the base, whatever C library that has.
 """
 
 from __future__ import annotations
@@ -41,9 +44,32 @@ _SYSTEM_FILES = (
 )
 
 
+# What a base may have in the places that are ours: an insitu image as a base, or manylinux, which has /opt/python.
+_OURS_ALONE = (Entry(f"{PYTHON_HOME}/.wh..wh..opq", b""), Entry("opt/insitu/.wh..wh..opq", b""))
+
+
 def base_recipe(work: Path) -> Recipe:
     """Return how to make the base layer; raise `ImageFailed` when this Python cannot be copied."""
-    return Recipe("base", _key(), lambda: _entries(work))
+    return Recipe("base", _key(), lambda: [*_SYSTEM_FILES, *_entries(work, _loader().lstrip("/"))])
+
+
+def python_recipe(work: Path) -> Recipe:
+    """Return how to make the layer of this Python on the base of somebody else; see `base_recipe`.
+
+    The base keeps its users and its loader: /lib64 is a link there as often as not, and a folder of ours in its place
+    would take the libraries from the base's own programs.
+    """
+    ours = (*_OURS_ALONE, Entry("tmp", mode=0o1777))
+    return Recipe("python", key_of("python", _key()), lambda: [*ours, *_entries(work, own_loader())])
+
+
+def own_loader() -> str:
+    """Return where the loader is in an image on the base of somebody else."""
+    return f"{LIBRARY_FOLDER}/{Path(_loader()).name}"
+
+
+def _loader() -> str:
+    return _libraries()[0].loader
 
 
 def _key() -> str:
@@ -56,13 +82,11 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path), found.st_size, found.st_mtime_ns
 
 
-def _entries(work: Path) -> Iterator[Entry]:
+def _entries(work: Path, loader: str) -> Iterator[Entry]:
     files = _stdlib_files()
-    loader, _ = _libraries()
-    yield from _SYSTEM_FILES
     yield Entry(INTERPRETER, _interpreter(), mode=0o755)
-    yield Entry(loader.loader.lstrip("/"), Path(loader.loader).resolve(), mode=0o755)
-    for name, path in sorted(loader.files.items()):
+    yield Entry(loader, Path(_loader()).resolve(), mode=0o755)
+    for name, path in sorted(_libraries()[0].files.items()):
         yield Entry(f"{LIBRARY_FOLDER}/{name}", path.resolve())
     stdlib = _stdlib()
     names = {path.relative_to(stdlib).as_posix(): path for path in files}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -103,3 +103,24 @@ class BlobFolder:
         """Tell whether a blob of this digest and size is here."""
         path = self.path(descriptor.digest)
         return path.is_file() and path.stat().st_size == descriptor.size_bytes
+
+    def share(self, descriptor: Descriptor, other: BlobFolder) -> bool:
+        """Take a blob over from *other*, as a link where that is on the same disk; return whether it is here then.
+
+        One of *other* that has other bytes by now is removed there.
+        """
+        source = other.path(descriptor.digest)
+        if self.holds(descriptor) or not other.holds(descriptor):
+            return self.holds(descriptor)
+        with source.open("rb") as file:
+            if f"sha256:{file_digest(file, 'sha256').hexdigest()}" != descriptor.digest:
+                source.unlink(missing_ok=True)
+                return False
+        there = self.path(descriptor.digest)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # another disk, or another process was first
+            os.link(source, there)
+        if not self.holds(descriptor):
+            with source.open("rb") as file:
+                copy_verified(file, descriptor, there)
+        return True

@@ -1,62 +1,49 @@
-"""A client of the OCI distribution protocol, for one repository of one registry.
-
-Uploads are PATCHes with a Content-Length: ACR refuses a PUT over some 20 MB (413) and chunked
-transfer encoding with a range (400). A registry may forget an upload that broke off (404, 416), and
-then the blob starts again from its first byte.
-"""
+"""A client of the OCI distribution protocol, for one repository of one registry."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import BinaryIO, cast
+from urllib.parse import quote, urljoin
 
-import urllib3
-from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
-from urllib3.util import make_headers, parse_url
+from urllib3 import BaseHTTPResponse
 
-from insitu.errors import BackendUnavailable, PublishFailed, UsageError
+from insitu.errors import AccessRefused, BackendUnavailable, PublishFailed, UsageError
 from insitu.images.blobs import check, copy_verified
-from insitu.images.login import Login, challenge_of
+from insitu.images.connection import GRACE_S, Connection
+from insitu.images.login import Login
 from insitu.images.manifest import MANIFEST_TYPE
+from insitu.images.referrers import (
+    INDEX_TYPE,
+    MANIFEST_BYTES,
+    Entry,
+    described,
+    descriptors_of,
+    entries_of,
+    entry_of,
+    fallback_tag,
+    index_of,
+    is_fallback_tag,
+    require_subject,
+    subject_of,
+)
+from insitu.images.uploads import PAUSES_S, Upload
 from insitu.ports import Descriptor
 
 CHUNK_BYTES = 16 << 20
-_ATTEMPTS = 3
-_MANIFEST_BYTES = 4 << 20
-_ACCEPT = f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
+_BESIDE = 3
+_LIST_ATTEMPTS = 5
+_DOCKER = "application/vnd.docker.distribution.manifest"
+_ACCEPT = f"{MANIFEST_TYPE}, {_DOCKER}.v2+json, {INDEX_TYPE}, {_DOCKER}.list.v2+json"
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
-# A connection that falls silent is noticed within a minute: a look is repeated once, a change is not.
-LOOK_TIMEOUT, _CHANGE_TIMEOUT = Timeout(connect=10, read=30), Timeout(connect=10, read=60)
-# Only what changes nothing is repeated here; the rest is repeated by the caller, from the start. A request
-# that came too early (429) was not done, whatever it was.
-_WAITING: dict[str, Any] = {
-    "allowed_methods": None,
-    "backoff_factor": 0.3,
-    "raise_on_status": False,
-    "retry_after_max": 60,
-}
-SAFE = Retry(total=3, read=1, status_forcelist=(429, 502, 503, 504), **_WAITING)
-_UNSAFE = Retry(total=None, connect=0, read=0, other=0, status=2, redirect=2, status_forcelist=(429,), **_WAITING)
-_NEXT_ACTIONS = {
-    401: 'the registry wants a login: an Azure Container Registry takes registry_login = "azure" of the site',
-    403: "ask the registry's owner for the right to push to this repository, and to lock its tags",
-    404: "create the repository, or correct its name in the site's settings",
-    413: "a proxy or the registry limits uploads: raise its limit to 20 MiB",
-}
-
-
-class _UploadLost(Exception):
-    """The registry does not know the upload any more."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +54,18 @@ class RegistryImages:
         host: Name or address, with the port when it is not the scheme's.
         repository: Lower-case path.
         login: Who signs in; None publishes anonymously.
+        beside: Names repositories of the registry that may have a blob, so that it need not be sent.
+        pauses_s: Between looks for a registry that went away in mid-upload.
+        grace_s: How long an answer may trickle.
     """
 
     host: str
     repository: str
     chunk_bytes: int = field(default=CHUNK_BYTES, compare=False)
     login: Login | None = field(default=None, compare=False, repr=False)
+    beside: Callable[[str], Sequence[str]] = field(default=lambda _: (), compare=False, repr=False)
+    pauses_s: tuple[float, ...] = field(default=PAUSES_S, compare=False, repr=False)
+    grace_s: float = field(default=GRACE_S, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a repository, before any request; raise `UsageError`."""
@@ -96,25 +89,26 @@ class RegistryImages:
         return None
 
     def has_blob(self, digest: str) -> bool:
-        """Tell whether the repository holds the blob."""
-        answer = self._ask("HEAD", f"blobs/{digest}", known=(200, 404))
-        return answer.status == 200
+        """Tell whether the repository holds the blob: its first byte, since HEAD may tell of one that is gone."""
+        options = {"headers": {"Range": "bytes=0-0"}, "preload_content": False}
+        answer = self._connection.ask("GET", f"blobs/{digest}", known=(200, 206, 404, 416), **options)
+        with self._connection.body(answer, MANIFEST_BYTES) as body:
+            if answer.status != 200:  # else the registry knows no ranges, and the rest is not wanted
+                body.whole()
+        return answer.status != 404
 
-    def put_blob(self, descriptor: Descriptor, path: Path) -> None:
-        """Store the file *path* under its digest; raise `PublishFailed` when the bytes differ."""
-        lost: _UploadLost | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                self._upload(descriptor, path)
-            except _UploadLost as exc:
-                lost = exc
-            else:
-                return
-        raise BackendUnavailable(
-            f"{self.name} forgot an upload {_ATTEMPTS} times",
-            found=str(lost),
-            next_action="run again: what is there already is not sent again",
-        ) from lost
+    def mount_blob(self, descriptor: Descriptor) -> bool:
+        """Take the blob over from a repository beside this one; tell whether that was done."""
+        for other in self.beside(descriptor.digest)[:_BESIDE]:
+            path = f"blobs/uploads/?mount={descriptor.digest}&from={quote(other)}"
+            with suppress(PublishFailed, AccessRefused):  # who may not read there sends it
+                if self._connection.ask("POST", path, known=(201, 202), other=other).status == 201:
+                    return True
+        return False
+
+    def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Store the file *path* under its digest; see `Upload.run`."""
+        Upload(self._connection, descriptor, path, self.chunk_bytes, self.pauses_s, on_bytes).run()
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
         """Store a manifest by digest."""
@@ -129,10 +123,12 @@ class RegistryImages:
 
     def resolve(self, reference: str) -> tuple[Descriptor, bytes] | None:
         """Return the manifest that a tag or digest names, verified against its digest."""
-        answer = self._ask("GET", f"manifests/{reference}", known=(200, 404), headers={"Accept": _ACCEPT})
+        options = {"headers": {"Accept": _ACCEPT}, "preload_content": False}
+        answer = self._connection.ask("GET", f"manifests/{reference}", known=(200, 404), **options)
+        with self._connection.body(answer, MANIFEST_BYTES) as body:
+            content = body.whole()
         if answer.status == 404:
             return None
-        content = answer.data
         digest = f"sha256:{sha256(content).hexdigest()}"
         promised = reference if reference.startswith("sha256:") else answer.headers.get("Docker-Content-Digest")
         self._same_digest(digest, promised)
@@ -141,60 +137,106 @@ class RegistryImages:
 
     def fetch_blob(self, descriptor: Descriptor, path: Path) -> None:
         """Write the blob to *path*, verified against its digest; raise `PublishFailed`."""
-        answer = self._ask("GET", f"blobs/{descriptor.digest}", known=(200,), preload_content=False)
-        with closing(answer):
-            try:
-                copy_verified(cast(BinaryIO, answer), descriptor, path)
-            except urllib3.exceptions.HTTPError as exc:
-                raise self._unavailable(exc) from exc
-            finally:
-                answer.release_conn()
+        answer = self._connection.ask("GET", f"blobs/{descriptor.digest}", known=(200,), preload_content=False)
+        with self._connection.body(answer, descriptor.size_bytes) as body:
+            copy_verified(cast(BinaryIO, body), descriptor, path)
 
-    def _upload(self, descriptor: Descriptor, path: Path) -> None:
-        answer = self._ask("POST", "blobs/uploads/", known=(202,))
-        chunk_bytes = max(self.chunk_bytes, int(answer.headers.get("OCI-Chunk-Min-Length", 0)))
-        digest, sent_bytes = sha256(), 0
-        last = b""
-        with path.open("rb") as file:
-            for chunk in _chunks(file, chunk_bytes):
-                digest.update(chunk)
-                if len(chunk) < chunk_bytes and not sent_bytes:
-                    last = chunk  # a small blob needs no PATCH
-                else:
-                    answer = self._patch(answer, chunk, sent_bytes)
-                sent_bytes += len(chunk)
-        check(descriptor, f"sha256:{digest.hexdigest()}", sent_bytes)
-        url = self._session(answer)
-        url += f"{'&' if '?' in url else '?'}digest={descriptor.digest}"
-        self._continue("PUT", url, last, known=(201,), headers={"Content-Type": "application/octet-stream"})
+    def referrers(self, digest: str) -> Sequence[Descriptor]:
+        """Return the manifests that refer to *digest*, in digest order."""
+        path, entries = f"referrers/{digest}", list[Entry]()
+        while path:
+            answer = self._connection.ask("GET", path, known=(200, 404), headers={"Accept": INDEX_TYPE})
+            if answer.status == 404:  # it has no such API
+                return descriptors_of(self._list(digest))
+            entries += entries_of(answer.data)
+            path = self._next(answer)
+        return descriptors_of(entries)
 
-    def _patch(self, answer: BaseHTTPResponse, chunk: bytes, offset: int) -> BaseHTTPResponse:
-        end = offset + len(chunk) - 1
-        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{offset}-{end}"}
-        answer = self._continue("PATCH", self._session(answer), chunk, known=(202,), headers=headers)
-        if answer.headers.get("Range", f"0-{end}").removeprefix("bytes=") != f"0-{end}":
-            raise _UploadLost("the registry has another part than was sent")
-        return answer
+    def attach(self, subject: str, descriptor: Descriptor, content: bytes) -> None:
+        """Store a manifest that refers to *subject*, and list it where the registry does not do that itself.
 
-    def _continue(self, method: str, url: str, body: bytes, **options: Any) -> BaseHTTPResponse:
-        known: tuple[int, ...] = options.pop("known")
-        answer = self._request(method, url, known=(*known, 404, 416), body=body, **options)
-        if answer.status not in known:
-            raise _UploadLost(f"{method} answered {answer.status}")
-        return answer
+        Such a list has no guard against another writer. It is read back and written again, but who writes just
+        after that from an older list takes the entry away: who attaches looks once more at the end.
+        """
+        require_subject(subject, content)
+        answer = self._put_manifest(descriptor.digest, descriptor, content)
+        if answer.headers.get("OCI-Subject") == subject:
+            return
+        entry = entry_of(descriptor, content)
+        for attempt in range(_LIST_ATTEMPTS):
+            time.sleep(attempt * secrets.randbelow(50) / 1000)  # so that two writers do not go on in step
+            entries = self._list(subject)
+            if entry in entries:
+                return
+            self._put_manifest(fallback_tag(subject), *index_of([*entries, entry]))
+        raise BackendUnavailable(
+            f"others keep changing the list of what refers to an image in {self.name}",
+            found=f"{_LIST_ATTEMPTS} attempts",
+            wanted=fallback_tag(subject),
+            next_action="run again",
+        )
 
-    def _session(self, answer: BaseHTTPResponse) -> str:
-        """Return where the upload goes on: registries answer with a path or with a whole address."""
-        location = answer.headers.get("Location")
-        if not location:
-            raise PublishFailed(f"{self.name} accepts an upload without saying where", wanted="a Location header")
-        return urljoin(self._url(""), location)
+    def tags(self) -> Sequence[str]:
+        """Return the tags in name order, without those that are lists of referrers."""
+        path, found = "tags/list?n=1000", set[str]()
+        while path:
+            answer = self._connection.ask("GET", path, known=(200, 404), actions="pull,metadata_read")
+            if answer.status == 404:
+                break
+            found |= set(answer.json()["tags"] or ())
+            path = self._next(answer)
+        return sorted(tag for tag in found if not is_fallback_tag(tag))
 
-    def _put_manifest(self, reference: str, descriptor: Descriptor, content: bytes) -> None:
+    def untag(self, tag: str) -> None:
+        """Let *tag* name nothing; the manifest stays. A tag that is not there is fine.
+
+        A registry that removes digests alone is given an empty index under the tag, and loses that.
+        """
+        answer = self._delete(f"manifests/{tag}", (202, 404, 400, 405))
+        if answer.status in (202, 404):
+            return
+        annotations = {"io.insitu.untagged": secrets.token_hex(16)}  # no other tag names the same index
+        empty, content = described(
+            {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [], "annotations": annotations}
+        )
+        self._put_manifest(tag, empty, content)
+        self._delete(f"manifests/{empty.digest}", (202,))
+
+    def delete(self, digest: str) -> None:
+        """Remove a manifest and the tags that name it; the registry frees the blobs. One that is gone is fine."""
+        found = self.resolve(digest)
+        if found is None:
+            return
+        if subject := subject_of(found[1]):
+            self._unlist(subject, digest)
+        self._delete(f"manifests/{digest}", (202, 404))
+
+    def _unlist(self, subject: str, digest: str) -> None:
+        entries = self._list(subject)
+        left = [one for one in entries if one["digest"] != digest]
+        if len(left) < len(entries):
+            self._put_manifest(fallback_tag(subject), *index_of(left))
+
+    def _delete(self, path: str, known: tuple[int, ...]) -> BaseHTTPResponse:
+        return self._connection.ask("DELETE", path, known=known, actions="pull,push,delete")
+
+    def _list(self, subject: str) -> list[Entry]:
+        found = self.resolve(fallback_tag(subject))
+        return entries_of(found[1]) if found else []
+
+    def _next(self, answer: BaseHTTPResponse) -> str:
+        """Return the path of the next page; empty after the last."""
+        link = re.match(r"\s*<([^>]+)>", answer.headers.get("Link", ""))
+        here = self._connection.url("")
+        following = urljoin(here, link[1]) if link else ""
+        return following.removeprefix(here) if following.startswith(here) else ""
+
+    def _put_manifest(self, reference: str, descriptor: Descriptor, content: bytes) -> BaseHTTPResponse:
         check(descriptor, f"sha256:{sha256(content).hexdigest()}", len(content))
         headers = {"Content-Type": descriptor.media_type}
-        answer = self._ask("PUT", f"manifests/{reference}", known=(201,), body=content, headers=headers)
+        answer = self._connection.ask("PUT", f"manifests/{reference}", known=(201,), body=content, headers=headers)
         self._same_digest(descriptor.digest, answer.headers.get("Docker-Content-Digest"))
+        return answer
 
     def _same_digest(self, ours: str, theirs: str | None) -> None:
         if theirs and theirs != ours:
@@ -205,103 +247,6 @@ class RegistryImages:
                 next_action="look for a proxy that rewrites content; no tag was moved",
             )
 
-    def _ask(self, method: str, path: str, known: tuple[int, ...], **options: Any) -> BaseHTTPResponse:
-        return self._request(method, self._url(path), known=known, **options)
-
-    def _url(self, path: str) -> str:
-        return f"{base_url(self.host)}/v2/{self.repository}/{path}"
-
-    def _request(
-        self, method: str, url: str, known: tuple[int, ...], actions: str = "pull,push", **options: Any
-    ) -> BaseHTTPResponse:
-        looks = method in ("HEAD", "GET")
-        options |= {
-            "timeout": LOOK_TIMEOUT if looks else _CHANGE_TIMEOUT,
-            "retries": SAFE if looks else _UNSAFE,
-        }
-        try:
-            answer = self._signed(method, url, f"repository:{self.repository}:{actions}", options)
-        except urllib3.exceptions.HTTPError as exc:
-            raise self._unavailable(exc) from exc
-        if answer.status not in known:
-            raise self._refused(method, answer)
-        return answer
-
-    def _signed(self, method: str, url: str, scope: str, options: Mapping[str, Any]) -> BaseHTTPResponse:
-        """Send the request with a token; when that has run out, once more with another."""
-        if self.login is None or _origin(url) != _origin(base_url(self.host)):  # no token for anybody else
-            return self._pool.request(method, url, **options)
-        headers = dict(options.get("headers", {}))
-        headers["Authorization"] = self.login.authorization(scope)
-        answer = self._pool.request(method, url, **{**options, "headers": headers})
-        challenge = challenge_of(answer.headers.get("WWW-Authenticate")) if answer.status == 401 else None
-        if challenge is None:
-            return answer
-        answer.drain_conn()
-        headers["Authorization"] = self.login.authorization(scope, challenge)
-        return self._pool.request(method, url, **{**options, "headers": headers})
-
     @cached_property
-    def _pool(self) -> PoolManager:
-        return open_pool(self.host)
-
-    def _unavailable(self, exc: Exception) -> BackendUnavailable:
-        return BackendUnavailable(
-            f"no answer from the registry {self.host} about {self.repository}",
-            found=reason_of(exc),
-            next_action="see that the registry runs and can be reached from here, then run again",
-        )
-
-    def _refused(self, method: str, answer: BaseHTTPResponse) -> PublishFailed | BackendUnavailable:
-        status = answer.status
-        code = re.search(rb'"code":\s*"([A-Z_]{1,40})"', answer.data[:_MANIFEST_BYTES])
-        kind = BackendUnavailable if status == 429 or status >= 500 else PublishFailed
-        return kind(
-            f"the registry {self.host} refuses {method} for {self.repository}",
-            found=f"{status} {code[1].decode() if code else answer.reason or ''}".strip(),
-            next_action=_NEXT_ACTIONS.get(
-                403 if self.login and status == 401 else status,
-                "look into the registry's log; what was sent stays there",
-            ),
-        )
-
-
-def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
-    while chunk := file.read(size_bytes):
-        yield chunk
-
-
-def base_url(host: str) -> str:
-    """Return the address of a registry: without TLS on this machine alone."""
-    return f"{'http' if _is_loopback(host) else 'https'}://{host}"
-
-
-def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    """Return scheme, host and port: one address may name the port of its scheme, another leave it out."""
-    parts = parse_url(url)
-    return parts.scheme, parts.host, parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")
-
-
-def open_pool(host: str) -> PoolManager:
-    """Return connections to *host*, through the proxy and with the authorities that the standard variables name."""
-    ca_file = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-    proxy = getproxies().get("https")
-    if not proxy or _is_loopback(host) or proxy_bypass(host):
-        return PoolManager(blocksize=1 << 20, ca_certs=ca_file)
-    auth = parse_url(proxy).auth
-    headers = make_headers(proxy_basic_auth=unquote(auth)) if auth else None
-    return ProxyManager(proxy, proxy_headers=headers, blocksize=1 << 20, ca_certs=ca_file)
-
-
-def reason_of(exc: Exception) -> str:
-    """Return the class of an exception, and of the one that it was raised for."""
-    inner = getattr(exc, "reason", None)
-    return f"{type(exc).__name__} ({type(inner).__name__})" if isinstance(inner, Exception) else type(exc).__name__
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
+    def _connection(self) -> Connection:
+        return Connection(self.host, self.repository, self.login, self.grace_s)

@@ -23,10 +23,8 @@ MODEL_FOLDER = "opt/insitu/model"
 
 # What MLflow writes anew at each save, where from, and rows of the data that it keeps as an example.
 # Without them equal model bytes give an equal layer, and no row gets into an image.
-_VOLATILE = {
-    *("model_uuid", "utc_time_created", "run_id", "artifact_path", "model_id", "model_size_bytes"),
-    "saved_input_example_info",
-}
+_IDENTITY = {"model_uuid", "utc_time_created", "run_id", "artifact_path", "model_id", "model_size_bytes"}
+_VOLATILE = {*_IDENTITY, "saved_input_example_info"}
 _EXAMPLES = {"input_example.json", "serving_input_example.json", "input_example.npz"}
 _NOT_SERVED = {*_EXAMPLES, "MLmodel", "registered_model_meta"}
 
@@ -64,6 +62,11 @@ def model_entries(model_folder: Path, onnx: Path | None) -> Iterator[Entry]:
         name = entry.name.removeprefix(f"{MODEL_FOLDER}/model/")
         if name not in _NOT_SERVED and "__pycache__" not in name.split("/"):
             yield entry
+
+
+def identity_of(model_folder: Path) -> dict[str, Any]:
+    """Return what MLflow called this copy of the model (uuid, time, ...): kept beside the image, not in it."""
+    return {key: value for key, value in sorted(_read(model_folder).items()) if key in _IDENTITY}
 
 
 def runtime_of(onnx: Path | None) -> Runtime:

@@ -31,7 +31,7 @@ EXTRA_LIBRARIES = "opt/insitu/lib"
 
 Runtime = Literal["onnx", "pyfunc"]
 
-_SERVER = ("numpy", "uvicorn")
+_SERVER = ("httptools", "numpy", "uvicorn")
 _ABOUT_THE_INSTALLATION = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
 
 # Their `tests` folders are a tenth of the layer, and nothing outside `tests` imports them. Other

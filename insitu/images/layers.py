@@ -64,16 +64,21 @@ def key_of(*parts: object) -> str:
 
 
 def build_layer(recipe: Recipe, blobs: BlobFolder, cache: Path) -> Layer:
-    """Return the layer, built only if *blobs* lack what *cache* says that this recipe gives.
+    """Return the layer, built only if neither *blobs* nor *cache* have what the recipe gave before.
+
+    The cache keeps it as a link: the next model's layout, or this one after a prune, takes it from there.
 
     Raises:
         ImageFailed: A file of the layer cannot be read, or two entries have one name.
         StorageFull: No space for the blob.
     """
     note = cache / f"{key_of(recipe.key, _own_code())}.json"
-    if (known := _noted(note, recipe.title)) and blobs.holds(known.descriptor):
+    kept = BlobFolder(cache)
+    if (known := _noted(note, recipe.title)) and blobs.share(known.descriptor, kept):
+        kept.share(known.descriptor, blobs)
         return known
     layer = write_layer(recipe.title, recipe.entries(), blobs)
+    kept.share(layer.descriptor, blobs)
     noted = {
         "digest": layer.descriptor.digest,
         "size_bytes": layer.descriptor.size_bytes,

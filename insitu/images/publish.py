@@ -1,35 +1,22 @@
-"""Publish an image: what the target lacks, then the manifest, then the tags."""
+"""Publish an image: what the target lacks, then the manifest, what is attached to it, then the tags."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from insitu.errors import PublishFailed
+from insitu.errors import BackendUnavailable, PublishFailed
 from insitu.images.manifest import parts_of
+from insitu.images.referrers import blobs_of
+from insitu.images.transfer import Progress as Progress
+from insitu.images.transfer import Sent as Sent
+from insitu.images.transfer import Transfer
 from insitu.ports import Descriptor, ImageRegistry
 
+_AT_ONCE = 3
+_ATTEMPTS = 3
 
-@dataclass(frozen=True)
-class Sent:
-    """One thing that went to a registry."""
-
-    what: str
-    destination: str
-    size_bytes: int
-    sha256: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry as the run record has it."""
-        return {
-            "what": self.what,
-            "destination": self.destination,
-            "bytes": self.size_bytes,
-            "sha256": self.sha256,
-        }
+Found = tuple[Descriptor, bytes]
 
 
 @dataclass(frozen=True)
@@ -48,8 +35,10 @@ def publish_image(
     tags: Sequence[str],
     on_send: Callable[[Sent], None] = lambda _: None,
     moving: Sequence[str] = ("latest",),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    at_once: int = _AT_ONCE,
 ) -> Publication:
-    """Copy the image to *target* and point *tags* at it; the first tag names the publication.
+    """Copy the image and what is attached to it to *target*, and point *tags* at it; the first names the publication.
 
     Interrupted anywhere, it can be repeated: the tags move last, and only after the manifest was read
     back. A repetition sends what is not there yet, so nothing when all is. *on_send* is told of each
@@ -61,54 +50,98 @@ def publish_image(
             names another image already.
         BackendUnavailable: No answer.
     """
-    descriptor, manifest = _found(source, digest)
-    sent: list[Sent] = []
-
-    def note(kind: str, one: Descriptor) -> None:
-        sent.append(Sent(kind, target.name, one.size_bytes, one.digest.removeprefix("sha256:")))
-        on_send(sent[-1])
-
-    if source.name != target.name and target.resolve(digest) is None:
-        for kind, part in _parts(manifest):
-            if not target.has_blob(part.digest):
-                note(kind, part)
-                _copy(part, source, target)
-        note("image manifest", descriptor)
-        target.put_manifest(descriptor, manifest)
-    _found(target, digest)
+    image = _found(source, digest)
+    transfer = Transfer(source, target, on_send, on_progress, at_once)
+    named = {tag: target.resolve(tag) for tag in dict.fromkeys((*tags, *moving))}
+    _require_free([tag for tag in tags if tag not in moving], named, digest, target)
+    if source.name != target.name:
+        held = [there for there in named.values() if there]
+        if not any(descriptor.digest == digest for descriptor, _ in held):
+            _send_image(image, held, transfer)
+        _attach_all(digest, transfer)
     for tag in tags:
-        there = target.resolve(tag)
-        if there is not None and there[0].digest != digest and tag not in moving:
+        there = named[tag]
+        if there is None or there[0].digest != digest:
+            target.tag(tag, *image)
+        if tag not in moving:
+            target.lock(tag)
+    return Publication(target.reference(tags[0] if tags else digest), digest, tuple(transfer.sent))
+
+
+def _require_free(tags: Sequence[str], named: Mapping[str, Found | None], digest: str, target: ImageRegistry) -> None:
+    """Raise `PublishFailed` when one of *tags* names another image: before anything is sent."""
+    for tag in tags:
+        there = named[tag]
+        if there and there[0].digest != digest:
             raise PublishFailed(
                 f"{target.reference(tag)} names another image already",
                 found=there[0].digest,
                 wanted=digest,
                 next_action="whose image is it? Remove that tag, or publish to another registry",
             )
-        if there is None or there[0].digest != digest:
-            target.tag(tag, descriptor, manifest)
-        if tag not in moving:
-            target.lock(tag)
-    return Publication(target.reference(tags[0] if tags else digest), digest, tuple(sent))
 
 
-def _found(images: ImageRegistry, digest: str) -> tuple[Descriptor, bytes]:
+def _found(images: ImageRegistry, digest: str) -> Found:
     found = images.resolve(digest)
     if found is None:
         raise PublishFailed(f"{images.name} does not have the image", wanted=digest, next_action="run again")
     return found
 
 
-def _parts(manifest: bytes) -> list[tuple[str, Descriptor]]:
-    config, layers = parts_of(manifest)
-    return [*(("image layer", layer) for layer in layers), ("image configuration", config)]
-
-
-def _copy(part: Descriptor, source: ImageRegistry, target: ImageRegistry) -> None:
-    if path := source.local_blob(part.digest):
-        target.put_blob(part, path)
+def _send_image(image: Found, held: Sequence[Found], transfer: Transfer) -> None:
+    """Send an image that no tag names; of those that tags name the registry has all parts."""
+    (descriptor, manifest), target = image, transfer.target
+    known = {part for _, other in held for part in blobs_of(other)}
+    lacking = _lacking("image", manifest, known, target)
+    config, _ = parts_of(manifest)
+    # Where the configuration is not, no image is: nobody needs to be asked.
+    if all(part != config for _, part in lacking) and target.resolve(descriptor.digest):
         return
-    with tempfile.TemporaryDirectory(prefix="insitu-") as scratch:
-        path = Path(scratch) / "blob"
-        source.fetch_blob(part, path)
-        target.put_blob(part, path)
+    transfer.copy(lacking)
+    transfer.note("image manifest", descriptor)
+    try:
+        target.put_manifest(descriptor, manifest)
+    except PublishFailed:  # what a tag names may have lost a part meanwhile
+        lacking = _lacking("image", manifest, set(), target)
+        if not lacking:
+            raise
+        transfer.copy(lacking)
+        target.put_manifest(descriptor, manifest)
+    _found(target, descriptor.digest)
+
+
+def _lacking(what: str, manifest: bytes, known: set[str], target: ImageRegistry) -> list[tuple[str, Descriptor]]:
+    """Return the parts that *target* lacks, nor can take over from a repository beside it; in order, each once."""
+    config, layers = parts_of(manifest)
+    parts = {layer.digest: (f"{what} layer", layer) for layer in layers}
+    parts.setdefault(config.digest, (f"{what} configuration", config))
+    return [
+        (name, part)
+        for name, part in parts.values()
+        if part.digest not in known and not target.has_blob(part.digest) and not target.mount_blob(part)
+    ]
+
+
+def _attach_all(subject: str, transfer: Transfer) -> None:
+    """Attach to *subject* what is attached to it in the source, and to that what is attached to that."""
+    source, target, attempts = transfer.source, transfer.target, _ATTEMPTS
+    wanted = source.referrers(subject)
+    while missing := _missing(wanted, target, subject):
+        if not (attempts := attempts - 1):
+            raise BackendUnavailable(
+                f"{target.name} does not list what was attached to an image",
+                wanted=", ".join(one.digest for one in missing),
+                next_action="run again: others may change the list",
+            )
+        for one in missing:
+            _, manifest = _found(source, one.digest)
+            transfer.copy(_lacking("attestation", manifest, set(), target))
+            transfer.note("attestation manifest", one)
+            target.attach(subject, one, manifest)
+    for one in wanted:
+        _attach_all(one.digest, transfer)
+
+
+def _missing(wanted: Sequence[Descriptor], target: ImageRegistry, subject: str) -> list[Descriptor]:
+    there = {one.digest for one in target.referrers(subject)} if wanted else set()
+    return [one for one in wanted if one.digest not in there]

@@ -1,7 +1,13 @@
-"""Unpack an image into a folder, once, trusting nothing in its layers."""
+"""Unpack an image into a folder, once, trusting nothing in its layers.
+
+Bases bring what our own layers never hold. Devices, pipes, owners and set-id bits are left out. Links stay links, and
+nothing is ever written through one. What a layer removes of those below it is removed; a later entry takes the place
+of an earlier one, as a later layer's does. A name that climbs out of the image is refused.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tarfile
@@ -22,6 +28,9 @@ from insitu.ports import Descriptor, ImageRegistry
 # isal's types say that this is an instance and that its files are untyped.
 _CORRUPT: type[Exception] = cast(Any, isal_zlib.error)
 _gunzip: Callable[[Path], BinaryIO] = cast(Any, igzip.open)
+_GZIP = b"\x1f\x8b"
+_MARK, _ALL = ".wh.", ".wh..wh..opq"
+_NOT_ITS_FAULT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def unpack_image(images: ImageRegistry, digest: str, work: Path) -> Path:
@@ -31,8 +40,7 @@ def unpack_image(images: ImageRegistry, digest: str, work: Path) -> Path:
     the same base costs no more than its model.
 
     Raises:
-        ImageFailed: There is no such image, or a layer reaches outside its folder, holds a device, or
-            removes files of another layer.
+        ImageFailed: There is no such image, or a layer reaches outside its folder or is damaged.
         PublishFailed: The registry returned other bytes than the digest names.
         StorageFull: No space.
     """
@@ -46,7 +54,7 @@ def unpack_image(images: ImageRegistry, digest: str, work: Path) -> Path:
             folders = [_layer(images, layer, work) for layer in layers]
             with _staged(target) as staging:
                 for folder in folders:
-                    _link(folder, staging)
+                    _lay(folder, staging)
     return target
 
 
@@ -76,74 +84,110 @@ def _layer(images: ImageRegistry, layer: Descriptor, work: Path) -> Path:
 
 
 def extract(blob: Path, target: Path) -> None:
-    """Unpack a gzipped tar into the empty folder *target*; raise `ImageFailed` for what is unsafe there.
+    """Unpack a tar, gzipped or not, into the empty folder *target*; raise `ImageFailed` for what is unsafe there.
 
-    Nothing is written through a symbolic link, so the order of entries cannot matter.
+    Marks of removed files (`.wh.NAME`) stay, as empty files: they are about the layers below.
     """
     try:
-        with _gunzip(blob) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with _opened(blob) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 _extract(tar, member, target)
-    except (tarfile.TarError, EOFError, BadGzipFile, _CORRUPT) as exc:
+    except (tarfile.TarError, EOFError, BadGzipFile, ValueError, _CORRUPT) as exc:
         raise ImageFailed("a layer of the image is not a gzipped tar", found=type(exc).__name__) from exc
 
 
+def _opened(blob: Path) -> BinaryIO:
+    with blob.open("rb") as file:
+        return _gunzip(blob) if file.read(2) == _GZIP else blob.open("rb")
+
+
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    path = target / _inside(member.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent.resolve() != target.resolve() / path.parent.relative_to(target):
-        raise _unsafe(member.name, "goes through a symbolic link")
-    _write(tar, member, path)
+    name = _inside(member.name)
+    if not name.parts or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        return  # the root itself; devices and pipes
+    try:
+        _write(tar, member, _place(target, name), target)
+    except BadGzipFile:
+        raise
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno in _NOT_ITS_FAULT:
+            raise
+        raise _unsafe(member.name, "this file system cannot hold") from exc
 
 
 def _inside(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
+    """Return the name from the root of the image: a leading slash means that root, too."""
+    path = PurePosixPath(name.lstrip("/"))
+    if ".." in path.parts:
         raise _unsafe(name, "reaches outside the image")
-    if path.name.startswith(".wh."):
-        raise _unsafe(name, "removes a file of another layer")
+    if any(part.removeprefix(_MARK) in ("", ".", "..") for part in path.parts):
+        raise _unsafe(name, "removes what has no name")
     return path
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+def _place(target: Path, name: PurePosixPath) -> Path:
+    """Return where *name* goes, with the folders above it; raise `ImageFailed` if one of them is something else."""
+    folder = target
+    for part in name.parts[:-1]:
+        folder /= part
+        if folder.is_symlink():
+            raise _unsafe(str(name), "goes through a symbolic link")
+        if not folder.is_dir():
+            folder.unlink(missing_ok=True)
+            folder.mkdir()
+    return folder / name.name
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, target: Path) -> None:
     if member.isdir():
-        path.mkdir(exist_ok=True)
-    elif path.is_symlink() or path.exists():
-        raise _unsafe(member.name, "is there twice")
-    elif member.issym():
-        _check_link(member)
+        _make_folder(path)
+        return
+    _remove(path)
+    if member.issym():
         path.symlink_to(member.linkname)
-    elif source := tar.extractfile(member) if member.isreg() else None:
-        with path.open("wb") as file:
+    elif member.islnk():
+        _link(_place(target, _inside(member.linkname)), path, member.name)
+    elif source := tar.extractfile(member):
+        with path.open("xb") as file:
             shutil.copyfileobj(source, file, CHUNK_BYTES)
         path.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _link(there: Path, path: Path, name: str) -> None:
+    try:
+        os.link(there, path, follow_symlinks=False)
+    except (FileNotFoundError, PermissionError) as exc:
+        raise _unsafe(name, "is a hard link to what is no file of its layer") from exc
+
+
+def _make_folder(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        path.mkdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        raise _unsafe(member.name, "is neither a file, a folder nor a symbolic link")
-
-
-def _check_link(member: tarfile.TarInfo) -> None:
-    """Raise unless the link is relative and stays inside, counted without following other links."""
-    depth = len(PurePosixPath(member.name).parts) - 1
-    link = PurePosixPath(member.linkname)
-    for part in link.parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0 or link.is_absolute():
-            raise _unsafe(member.name, "is a link that reaches outside the image")
+        path.unlink(missing_ok=True)
 
 
 def _unsafe(name: str, why: str) -> ImageFailed:
     return ImageFailed(f"the image holds {name[:200]!r}, which {why}", next_action="do not run this image")
 
 
-def _link(folder: Path, target: Path) -> None:
-    """Fill *target* with hard links to the files of *folder*; a later layer's file wins."""
-    for parent, folders, files in os.walk(folder):
-        there = target / Path(parent).relative_to(folder)
-        if there.is_symlink():
-            raise _unsafe(there.name, "is a link in one layer and a folder in another")
-        there.mkdir(exist_ok=True)
+def _lay(layer: Path, target: Path) -> None:
+    """Lay a layer over *target*: remove what it marks, then fill in hard links to its files."""
+    for parent, folders, files in os.walk(layer):
+        there = target / Path(parent).relative_to(layer)
+        _make_folder(there)
+        for mark in [name for name in (*files, *folders) if name.startswith(_MARK)]:
+            removed = list(there.iterdir()) if mark == _ALL else [there / mark.removeprefix(_MARK)]
+            for path in removed:
+                _remove(path)
+        folders[:] = [name for name in folders if not name.startswith(_MARK)]
         links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*links, *files):
-            if (there / name).is_symlink() or (there / name).exists():
-                (there / name).unlink()
+        for name in (*links, *(name for name in files if not name.startswith(_MARK))):
+            _remove(there / name)
             os.link(Path(parent, name), there / name, follow_symlinks=False)

@@ -1,7 +1,7 @@
 """Run the scoring server: `python -m insitu_serving [--host H] [--port P | --uds PATH]`.
 
-Environment: INSITU_MODEL (folder), INSITU_METADATA (JSON over `metadata.json`), INSITU_THREADS,
-INSITU_MAX_BODY_BYTES.
+Environment: INSITU_MODEL (folder), INSITU_METADATA (JSON over `metadata.json`), INSITU_THREADS, INSITU_DRAIN_S, and
+what `Limits.of` reads.
 """
 
 from __future__ import annotations
@@ -13,15 +13,39 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
 from .app import ScoringApp
+from .engine import Limits
+from .protocol import BoundedProtocol
 from .runtimes import load_metadata, load_runtime
 
-_MAX_BODY_BYTES = 16 << 20
 _GRACE_S = 10
 _LOOK_S = 0.5
+
+
+class Server(uvicorn.Server):
+    """Is not ready from the first signal on, takes requests for *drain_s* more seconds, and ends those in flight."""
+
+    def __init__(self, config: uvicorn.Config, app: ScoringApp, drain_s: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_s = app, drain_s
+        self._until_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal ends the wait."""
+        self._app.stop()
+        if self._drain_s and self._until_s is None:
+            self._until_s = time.monotonic() + self._drain_s
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to take no more requests."""
+        over = self._until_s is not None and time.monotonic() >= self._until_s
+        return await super().on_tick(counter) or over
 
 
 def main() -> int:
@@ -46,23 +70,22 @@ def main() -> int:
         failures.append(type(exc).__name__)
         server.should_exit = True
 
-    app = ScoringApp(
-        metadata,
-        lambda: load_runtime(folder, metadata),
-        failed,
-        max_body_bytes=int(os.environ.get("INSITU_MAX_BODY_BYTES", _MAX_BODY_BYTES)),
-    )
+    limits = Limits.of(os.environ)
+    app = ScoringApp(metadata, lambda: load_runtime(folder, metadata), failed, limits)
+    BoundedProtocol.head_timeout_s = limits.body_timeout_s
     config = uvicorn.Config(
         app,
         host=args.host,
         port=args.port,
         uds=args.uds,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    server = uvicorn.Server(config)
+    server = Server(config, app, float(os.environ.get("INSITU_DRAIN_S", "0")))
     server.run()
     if failures:
         sys.stderr.write(f"the model cannot be loaded: {failures[0]}\n")
@@ -75,5 +98,17 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _end(status: int) -> None:
+    """End now: a model that is still at work after the wait for its request would hold the process up for longer."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        _end(main())
+    except SystemExit as exc:
+        if exc.code not in (0, None):
+            raise
+        _end(0)

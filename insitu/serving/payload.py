@@ -16,6 +16,7 @@ Table = dict[str, list[Any]]
 
 KEYS = ("input_data", "data", "dataframe_split", "dataframe_records", "inputs", "instances")
 _NAME_CHARACTERS = 80
+_NUMBERS, _WHOLE, _NAN = frozenset({float, int, type(None)}), frozenset({int, float}), float("nan")
 
 
 class BadRequest(Exception):
@@ -47,12 +48,21 @@ def parse(body: bytes, columns: Sequence[Column]) -> Table:
     Raises:
         BadRequest: Not JSON, not one of the known forms, or not the model's columns and types.
     """
-    table = _table(_content(body), [column.name for column in columns])
+    return checked(_table(_content(body), [column.name for column in columns]), columns)
+
+
+def checked(table: Table, columns: Sequence[Column]) -> Table:
+    """Return *table* with the model's columns in their order, as their types; raise `BadRequest`."""
     known = {column.name for column in columns}
     for name in table:
         if name not in known:
             raise BadRequest("unknown_column", "the model has no such column", name)
     return {column.name: _checked(column, table) for column in columns if _given(column, table)}
+
+
+def rows_of(table: Table) -> int:
+    """Return how many rows *table* has."""
+    return len(next(iter(table.values()), ()))
 
 
 def _content(body: bytes) -> Any:
@@ -115,8 +125,7 @@ def _given(column: Column, table: Table) -> bool:
 
 
 def _checked(column: Column, table: Table) -> list[Any]:
-    rows = len(next(iter(table.values()), ()))
-    values = table.get(column.name, [None] * rows)
+    values = table.get(column.name) or [None] * rows_of(table)
     try:
         return _CASTS[column.type](values)
     except (TypeError, ValueError, OverflowError):
@@ -124,17 +133,19 @@ def _checked(column: Column, table: Table) -> list[Any]:
         raise BadRequest("wrong_type", message, column.name) from None
 
 
-def _floats(values: list[Any]) -> list[Any]:
-    if not set(map(type, values)) <= {float, int, type(None)}:
+def floats(values: list[Any]) -> list[Any]:
+    """Return numbers as floats, and what is missing as NaN; raise `TypeError`."""
+    if not _NUMBERS.issuperset(map(type, values)):
         raise TypeError
-    return [float("nan") if value is None else float(value) for value in values]
+    return [_NAN if value is None else float(value) for value in values]
 
 
-def _integers(bits: int) -> Callable[[list[Any]], list[Any]]:
+def integers(bits: int) -> Callable[[list[Any]], list[Any]]:
+    """Return what takes whole numbers of *bits* bits, and raises `TypeError` or `ValueError` for others."""
     limit = 1 << (bits - 1)
 
     def cast(values: list[Any]) -> list[Any]:
-        if not set(map(type, values)) <= {int, float}:
+        if not _WHOLE.issuperset(map(type, values)):
             raise TypeError
         whole = [int(value) for value in values]
         if whole != values or any(not -limit <= value < limit for value in whole):
@@ -144,9 +155,12 @@ def _integers(bits: int) -> Callable[[list[Any]], list[Any]]:
     return cast
 
 
-def _only(*types: type) -> Callable[[list[Any]], list[Any]]:
+def only(*types: type) -> Callable[[list[Any]], list[Any]]:
+    """Return what takes values of *types*, and raises `TypeError` for others."""
+    known = frozenset(types)
+
     def cast(values: list[Any]) -> list[Any]:
-        if not set(map(type, values)) <= set(types):
+        if not known.issuperset(map(type, values)):
             raise TypeError
         return values
 
@@ -158,12 +172,12 @@ def _times(values: list[Any]) -> list[Any]:
 
 
 _CASTS: Mapping[str, Callable[[list[Any]], list[Any]]] = {
-    "boolean": _only(bool),
-    "integer": _integers(32),
-    "long": _integers(64),
-    "float": _floats,
-    "double": _floats,
-    "string": _only(str, type(None)),
+    "boolean": only(bool),
+    "integer": integers(32),
+    "long": integers(64),
+    "float": floats,
+    "double": floats,
+    "string": only(str, type(None)),
     "datetime": _times,
 }
 

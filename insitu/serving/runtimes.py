@@ -50,7 +50,7 @@ _ONNX_TYPES: Mapping[str, Any] = {
     "tensor(bool)": np.bool_,
     "tensor(string)": object,
 }
-_ONNX_FLOATS = ("tensor(float)", "tensor(double)")
+_ONNX_FLOATS = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
 class OnnxRuntime:
@@ -78,9 +78,11 @@ class OnnxRuntime:
         self._matrix = not self._inputs.keys() <= {column.name for column in columns}
         if self._matrix and len(self._inputs) != 1:
             raise ValueError("the inputs of the ONNX model are not named for the columns of the signature")
-        outputs = self._session.get_outputs()
-        floats = [o.name for o in outputs if o.type in _ONNX_FLOATS]
-        self._output = output or (floats or [outputs[-1].name])[-1]
+        outputs = {o.name: o.type for o in self._session.get_outputs()}
+        floats = [name for name, kind in outputs.items() if kind in _ONNX_FLOATS]
+        self._output = output or (floats or list(outputs))[-1]
+        self.precision = _ONNX_FLOATS.get(outputs.get(self._output, ""))
+        """What its answers are computed to; None where they are no numbers with a fraction."""
 
     def predict(self, table: Table) -> list[Any]:
         """Return one value for each row, or one list where the output is a matrix."""
@@ -92,14 +94,15 @@ class OnnxRuntime:
     def _feed(self, table: Table) -> dict[str, Any]:
         if self._matrix:
             ((name, kind),) = self._inputs.items()
-            return {name: np.column_stack([_array(values, kind) for values in table.values()])}
+            return {name: np.ascontiguousarray(_array(list(table.values()), kind).T)}
         return {name: _array(table[name], kind)[:, None] for name, kind in self._inputs.items()}
 
 
 def _array(values: list[Any], kind: Any) -> Any:
+    found = np.array(values, dtype=kind)
     if kind is object:
-        values = ["" if value is None else value for value in values]
-    return np.array(values, dtype=kind)
+        found[found == np.array(None)] = ""
+    return found
 
 
 _PANDAS_TYPES: Mapping[str, str] = {
@@ -119,17 +122,23 @@ class PyfuncRuntime:
     quick = False
 
     def __init__(self, model: Path, columns: Sequence[Column]) -> None:
-        import pandas
         from mlflow.pyfunc import load_model
 
-        self._frame = pandas.DataFrame
-        self._types = {column.name: _PANDAS_TYPES[column.type] for column in columns}
+        self._columns = columns
         self._model = load_model(str(model))
 
     def predict(self, table: Table) -> list[Any]:
         """Return one value for each row: a number, a list, or for a frame an object."""
-        frame = self._frame(table).astype({name: self._types[name] for name in table})
+        frame = frame_of(table, self._columns)
         return [] if frame.empty else plain(self._model.predict(frame))
+
+
+def frame_of(table: Table, columns: Sequence[Column]) -> Any:
+    """Return *table* as the data frame that MLflow's models take."""
+    import pandas
+
+    types = {column.name: _PANDAS_TYPES[column.type] for column in columns}
+    return pandas.DataFrame(table).astype({name: types[name] for name in table})
 
 
 def plain(found: Any) -> list[Any]:

@@ -16,6 +16,13 @@ from insitu.settings.azure import (
     SshSettings,
     VmCompute,
 )
+from insitu.settings.deploy import (
+    BundleTarget,
+    DeployTarget,
+    DockerTarget,
+    EndpointTarget,
+    KubernetesTarget,
+)
 from insitu.settings.gate import (
     KNOWN_METRICS,
     GateSettings,
@@ -23,6 +30,7 @@ from insitu.settings.gate import (
     MetricSettings,
     SliceSettings,
 )
+from insitu.settings.images import ImagesSettings
 from insitu.settings.model import (
     DataSettings,
     DriftSettings,
@@ -36,6 +44,7 @@ from insitu.settings.opening import load_model, load_settings, load_site
 from insitu.settings.parameters import params_schema, with_params
 from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
+from insitu.settings.retention import RetentionSettings
 from insitu.settings.services import ServicesSettings
 from insitu.settings.site import MlflowModels, NetworkSettings, ProcessCompute, SiteSettings, ValidationSettings
 from insitu.settings.stores import AzureBlobStore, AzureStateStore, FolderStore
@@ -48,13 +57,19 @@ __all__ = [
     "AzureMlTraining",
     "AzureSettings",
     "AzureStateStore",
+    "BundleTarget",
     "DataSettings",
+    "DeployTarget",
+    "DockerTarget",
     "DockerTraining",
     "DriftSettings",
     "EdgeSecrets",
+    "EndpointTarget",
     "FolderStore",
     "GateSettings",
     "HubSettings",
+    "ImagesSettings",
+    "KubernetesTarget",
     "LimitSettings",
     "MetricSettings",
     "MlflowModels",
@@ -66,6 +81,7 @@ __all__ = [
     "ProcessCompute",
     "ReadingSettings",
     "RelaySettings",
+    "RetentionSettings",
     "SecretSource",
     "ServicesSettings",
     "SigningSettings",

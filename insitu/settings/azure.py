@@ -147,6 +147,11 @@ class ProcessTraining(Strict):
     """Edge jobs as processes of the machine that runs the flow."""
 
     kind: Literal["process"] = Field(description="edge jobs are processes of this machine")
+    network: Literal["none", "shared"] = Field(
+        default="none",
+        description="none: jobs see this machine's loopback alone, where data and state are folders and the kernel"
+        " allows that; shared: what this machine sees",
+    )
 
 
 class AzureMlTraining(Strict):

@@ -33,6 +33,12 @@ def _file_under_project(uri: str, info: ValidationInfo) -> str:
     return f"{scheme}{slashes}{info.context['project'] / file}" if slashes and info.context else uri
 
 
+def _layout_under_project(image: str, info: ValidationInfo) -> str:
+    if not image.startswith("oci:") or not info.context:
+        return image
+    return f"oci:{info.context['project'] / Path(image.removeprefix('oci:')).expanduser()}"
+
+
 def _emulated_or_encrypted(url: str) -> str:
     """Refuse what only an emulator has: no TLS, and the account as a path."""
     if not re.match(r"https?://(127\.|localhost\b|\[::1\])", url) and not re.fullmatch("https://[^/]+", url):
@@ -56,6 +62,7 @@ def _parameter(value: Any) -> int | float | str | bool:
 OLDEST_SERVICE_VERSION = "2019-02-02"
 _ONE_LINE = "text, not empty and with no space around it"
 _HOST = r"(?!\d+(:|$))[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]"
+_HOST_OF_IMAGES = rf"localhost|(?=[^/]*[.:])({_HOST})(:[1-9]\d*)?"
 _PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
 
 Text = Annotated[str, _form(r"\S(.*\S)?", _ONE_LINE)]
@@ -109,6 +116,23 @@ DockerAddress = Annotated[
         "unix:///PATH of a socket, or ssh://USER@HOST",
     ),
 ]
+BaseImage = Annotated[
+    str,
+    _form(
+        rf"(oci:[^@]+|({_HOST_OF_IMAGES})/[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]*)?)(@sha256:[0-9a-f]{{64}})?",
+        "HOST/NAME@sha256:… of a registry, or oci:FOLDER@sha256:…",
+    ),
+    AfterValidator(_layout_under_project),
+]
+ListenAddress = Annotated[
+    str,
+    _form(r"\d{1,3}(\.\d{1,3}){3}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:]*\]?", "an IP address, such as 127.0.0.1 or 0.0.0.0"),
+]
+EndpointName = Annotated[
+    str, _form("[a-z][a-z0-9-]{1,30}[a-z0-9]", "3 to 32 of a-z, 0-9 and -, beginning with a letter, not ending with -")
+]
+InstanceType = Annotated[str, _form(r"Standard_\w+", "a size of machines, such as Standard_DS3_v2")]
+KubernetesName = Annotated[str, _form("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "up to 63 of a-z, 0-9 and -")]
 EdgePath = Annotated[str, _form(r"/\S(.*\S)?", "an absolute path on the machine where jobs run")]
 ApiVersion = Annotated[str, _form(r"20\d\d-\d\d-\d\d(-preview)?", 'a version of an API, such as "2020-06-01"')]
 DeploymentName = Annotated[str, _form(r"[\w. -]+/[\w. {}-]+", "FLOW/NAME of a deployment, such as retrain/{model}")]

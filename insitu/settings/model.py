@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from insitu.settings.deploy import DeployTarget
 from insitu.settings.forms import (
     BlobPattern,
     Container,
@@ -86,6 +87,17 @@ class ParameterForm(Strict):
             return lowest is None and highest is None
         return (lowest is None or value >= lowest) and (highest is None or value <= highest)
 
+    @property
+    def limits(self) -> str:
+        """The bounds as people write them; empty where there are none."""
+        said = (("at least", self.minimum), ("at most", self.maximum))
+        return ", ".join(f"{word} {short(limit)}" for word, limit in said if limit is not None)
+
+
+def short(limit: float | None) -> float | None:
+    """Return 20 for 20.0, as people write it."""
+    return int(limit) if limit is not None and limit.is_integer() else limit
+
 
 class TrainSettings(Strict):
     """How the model is trained."""
@@ -102,24 +114,26 @@ class TrainSettings(Strict):
     )
     max_log_bytes: int = Field(default=10_000_000, gt=0, description="bytes of output that are kept")
 
-    @field_validator("forms")
-    @classmethod
-    def _fit_the_params(cls, forms: dict[str, ParameterForm], info: ValidationInfo) -> dict[str, ParameterForm]:
-        params = info.data.get("params", {})
-        known = tuple(params)
+    @model_validator(mode="after")
+    def _keeps_to_its_forms(self) -> TrainSettings:
+        known = tuple(self.params)
         clashes = [
-            Clash(f"a key of [train.params]: {', '.join(known)}", (name,), known)
-            for name in forms
-            if name not in params
+            Clash(f"a key of [train.params]: {', '.join(known)}", ("forms", name), known)
+            for name in self.forms
+            if name not in self.params
         ]
-        clashes += [
-            Clash(f"limits that {params[name]!r}, the value of [train.params], keeps", (name,))
-            for name, form in forms.items()
-            if name in params and not form.allows(params[name])
+        clashes += [  # of the value, which may be a variable's
+            Clash(f"{_wanted(form)}, as [train.forms] says", ("params", name))
+            for name, form in self.forms.items()
+            if name in self.params and not form.allows(self.params[name])
         ]
         if clashes:
             raise Contradiction(*clashes)
-        return forms
+        return self
+
+
+def _wanted(form: ParameterForm) -> str:
+    return f"one of {', '.join(map(str, form.choices))}" if form.choices else f"a number, {form.limits}"
 
 
 class NeedSettings(Strict):
@@ -147,6 +161,18 @@ class SmokeSettings(Strict):
 
     golden_rows: int = Field(default=20, ge=1, description="rows that the image must score as the model does")
     tolerance: float = Field(default=1e-5, ge=0, description="largest difference of a score")
+
+
+class ResidencySettings(Strict):
+    """How what was trained is searched for records before it may leave: see docs/residency.md."""
+
+    scan: bool = Field(default=True, description="search what the command leaves for rows of the batch")
+    fit_hook: bool = Field(default=True, description="search for what reaches fit of scikit-learn estimators, too")
+    pickle: bool = Field(default=True, description="load models that run code as they are loaded: pickles, joblib")
+    max_cells: int = Field(default=32, ge=0, description="single values, such as extremes, that a model may hold")
+    max_rows: int = Field(
+        default=1_000_000, ge=1000, description="rows that are searched for; of more every second, fourth, ..."
+    )
 
 
 class TriggerSettings(Strict):
@@ -207,9 +233,13 @@ class ModelSettings(Strict):
     gate: GateSettings = Field(description="when a challenger may replace the champion")
     limits: LimitSettings = Field(default=LimitSettings(), description="what an image that is published may take")
     smoke: SmokeSettings = Field(default=SmokeSettings(), description="how the finished image is tried out")
+    residency: ResidencySettings = Field(
+        default=ResidencySettings(), description="how what was trained is searched for records"
+    )
     trigger: TriggerSettings = Field(
         default=TriggerSettings(), description="when new blobs are a batch that starts a run"
     )
+    deploy: list[DeployTarget] = Field(default=[], description="where a version that becomes champion is deployed")
 
     @field_validator("gate")
     @classmethod
@@ -221,3 +251,16 @@ class ModelSettings(Strict):
             wanted = f"a metric of {task}: one of {fitting}"
             raise Contradiction(*(Clash(wanted, ("metrics", name)) for name in strange))
         return gate
+
+    @field_validator("deploy")
+    @classmethod
+    def _have_names_of_their_own(cls, targets: list[DeployTarget]) -> list[DeployTarget]:
+        names = [target.name for target in targets]
+        twice = [n for n, name in enumerate(names) if name in names[:n]]
+        if twice:
+            raise Contradiction(*(Clash("a name that no other [[deploy]] has", (n, "name")) for n in twice))
+        return targets
+
+    def targets(self, site: str) -> list[DeployTarget]:
+        """Return where *site* deploys the model."""
+        return [target for target in self.deploy if not target.sites or site in target.sites]

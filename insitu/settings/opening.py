@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from insitu.errors import Problem
@@ -46,9 +46,24 @@ def load_settings(
         site_settings = load_site(project, site, environ)
     with collecting(problems):
         model_settings = load_model(project, model, environ)
+    if not problems:
+        problems += _unmet(site_settings, model_settings)
     if problems:
         raise failure(problems)
     return site_settings, model_settings
+
+
+def _unmet(site: SiteSettings, model: ModelSettings) -> Iterator[Problem]:
+    """Yield what targets of the model want of the site, and it does not have."""
+    for target in model.targets(site.name):
+        has = {"registry": site.registry, "a table [azure]": site.azure}
+        wanted = {"kubernetes": ("registry",), "azure-ml-endpoint": ("registry", "a table [azure]")}.get(
+            target.kind, ()
+        )
+        for one in wanted:
+            if not has[one]:
+                place = f"{one} in {_SITE.file(site.name)}, which {target.kind} needs; or another list of sites"
+                yield Problem(_MODEL.file(model.name), None, f"deploy {target.name}", target.kind, place)
 
 
 def _variables() -> tuple[str, ...]:

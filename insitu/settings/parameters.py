@@ -10,7 +10,7 @@ from typing import Any, Literal
 from annotated_types import Ge, Le
 
 from insitu.errors import Problem
-from insitu.settings.model import ModelSettings, ParameterForm
+from insitu.settings.model import ModelSettings, ParameterForm, short
 from insitu.settings.sources import did_you_mean, failure
 from insitu.settings.words import Slot, in_words, nearest
 
@@ -46,8 +46,8 @@ def params_schema(model: ModelSettings) -> dict[str, Any]:
 
 def _schema(model: ModelSettings, name: str, position: int) -> dict[str, Any]:
     value, form = model.train.params[name], _form(model, name)
-    limits = {"minimum": _short(form.minimum), "maximum": _short(form.maximum), "enum": form.choices or None}
-    said = [form.about, _limits(form), f"when empty: {value}"]
+    limits = {"minimum": short(form.minimum), "maximum": short(form.maximum), "enum": form.choices or None}
+    said = [form.about, form.limits, f"when empty: {value}"]
     about = ". ".join(f"{one[:1].upper()}{one[1:]}" for one in said if one)
     return {
         "title": name,
@@ -72,18 +72,8 @@ def _form(model: ModelSettings, name: str) -> ParameterForm:
 def _slot(model: ModelSettings, name: str) -> Slot:
     form = _form(model, name)
     kind = Literal.__getitem__(tuple(form.choices)) if form.choices else type(model.train.params[name])
-    bounds = [(Ge, _short(form.minimum)), (Le, _short(form.maximum))]
+    bounds = [(Ge, short(form.minimum)), (Le, short(form.maximum))]
     return Slot(kind, tuple(bound(limit) for bound, limit in bounds if limit is not None), form.about)
-
-
-def _limits(form: ParameterForm) -> str:
-    said = (("at least", form.minimum), ("at most", form.maximum))
-    return ", ".join(f"{word} {_short(limit)}" for word, limit in said if limit is not None)
-
-
-def _short(limit: float | None) -> float | None:
-    """Return 20 for 20.0, as people write it."""
-    return int(limit) if limit is not None and limit.is_integer() else limit
 
 
 def _fitting(value: Any, like: Any) -> Any:

@@ -17,8 +17,10 @@ from insitu.settings.azure import (
     VmCompute,
 )
 from insitu.settings.forms import HostName, MlflowUri, Name, ProjectPath, ProxyUrl, RegistryHost, SparkAddress
+from insitu.settings.images import ImagesSettings
 from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
+from insitu.settings.retention import RetentionSettings
 from insitu.settings.services import ServicesSettings
 from insitu.settings.stores import AzureBlobStore, AzureStateStore, FolderStore
 from insitu.settings.strict import Strict
@@ -99,10 +101,10 @@ class SiteSettings(Strict):
     training: ProcessTraining | AzureMlTraining | DockerTraining = Field(
         default=ProcessTraining(kind="process"), discriminator="kind", description="how edge jobs get there"
     )
-    images: FolderStore = Field(
-        default={"kind": "folder", "root": "var/images"},
+    images: ImagesSettings = Field(
+        default={},
         validate_default=True,  # the default is relative to the project, too
-        description="where OCI image layouts and the build cache are",
+        description="where images are made, and what they stand on",
     )
     validation: ValidationSettings = Field(default=ValidationSettings(), description="what checks the data")
     registry: RegistryHost | None = Field(
@@ -116,6 +118,9 @@ class SiteSettings(Strict):
         default={},  # its paths are relative to the project
         validate_default=True,
         description="the key that signs decisions",
+    )
+    retention: RetentionSettings = Field(
+        default=RetentionSettings(), description="what `insitu prune` leaves, beside all that is in use"
     )
     relay: RelaySettings | None = Field(default=None, description='the web app that takes "data is ready" calls')
     services: ServicesSettings = Field(

@@ -43,8 +43,13 @@ class Locks:
                 entries[key] = {**earlier, "lastUpdateTime": now, "digest": digest, "mediaType": media_type}
 
     def forget(self, name: str, reference: str) -> None:
-        """Write down that a manifest or tag is gone."""
-        self._shelf.remove(_key(name, reference))
+        """Write down that a tag is gone, or a manifest with its tags."""
+        with self._shelf.changing() as entries:
+            tags = [
+                key for key, entry in entries.items() if key.startswith(f"{name}:") and entry["digest"] == reference
+            ]
+            for key in (_key(name, reference), *tags):
+                entries.pop(key, None)
 
     def require(self, name: str, reference: str, method: str) -> None:
         """Raise `Refused` when a lock is in the way of *method*."""
@@ -53,6 +58,14 @@ class Locks:
             attributes = (self._shelf.get(key) or {}).get("changeableAttributes", _FREE)
             if not all(attributes[word] for word in wanted):
                 raise refused(405, "REGISTRY_DISALLOWED_OPERATION", _DISALLOWED)
+
+    def require_tag(self, name: str, place: str) -> None:
+        """Raise `Refused` unless there is such a tag, which may be removed."""
+        if not place.startswith(":") or place == ":":
+            raise refused(405, "UNSUPPORTED", "The operation is unsupported.")
+        if self._shelf.get(name + place) is None:
+            raise self._unknown(place)
+        self.require(name, place[1:], "DELETE")
 
     def change(self, name: str, place: str, told: Document) -> None:
         """Lock or unlock."""

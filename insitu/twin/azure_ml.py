@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from insitu.twin.assets import Assets, page
 from insitu.twin.computes import Computes, compute_document
+from insitu.twin.endpoints import Endpoints
 from insitu.twin.estate import Estate
 from insitu.twin.job_runner import JobRunner
 from insitu.twin.jobs import Jobs
@@ -43,11 +44,11 @@ def app(estate: Estate) -> App:
     assets = Assets(workspace)
     runner = JobRunner(workspace, assets)
     around, place, computes = PublicResources(workspace), _Place(workspace), Computes(workspace)
-    jobs = Jobs(workspace, assets, runner)
+    jobs, endpoints = Jobs(workspace, assets, runner), Endpoints(workspace, assets)
     if estate.provisioned:
         furnish(workspace, assets)
-    routes = [*place.routes(), *computes.routes(), *jobs.routes(), *assets.routes(), *around.routes()]
-    return canonical(service(routes))
+    parts = (place, computes, jobs, endpoints, assets, around)
+    return canonical(service([one for part in parts for one in part.routes()]))
 
 
 def furnish(workspace: Workspace, assets: Assets) -> None:

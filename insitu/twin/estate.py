@@ -143,6 +143,7 @@ class Estate:
         self._shelves: dict[str, Shelf] = {}
         self._storage: Azurite | None = None
         self.port = 0
+        self.registry_port: Callable[[], int] = lambda: 0  # that of the images, set by who keeps them
         self.authority = Authority(self.folder)
         self.journal = Journal(self.folder)
         self.directory = Directory(self.folder, self.faults, self.now)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatch
 from typing import NamedTuple
 
-from insitu.twin import acr, appservice, azure_ml, entra, hub_arm, hub_blob, runs, workspace_blob
+from insitu.twin import acr, appservice, azure_ml, entra, hub_arm, hub_blob, inference, runs, workspace_blob
 from insitu.twin.estate import Estate
 from insitu.twin.journal import Side
 from insitu.twin.web import App
@@ -17,6 +17,7 @@ _PLAYERS = (
     (hub_blob.hosts, hub_blob.app),
     (appservice.hosts, appservice.app),
     (azure_ml.hosts, azure_ml.app),
+    (inference.hosts, inference.app),
     (workspace_blob.hosts, workspace_blob.app),
     (runs.hosts, runs.app),
     (acr.hosts, acr.app),

@@ -164,6 +164,31 @@ def test_a_stale_version_is_not_replaced(store: BlobStore, opened: Open) -> None
     assert names(store) == ["a"]
 
 
+def test_a_deleted_blob_is_gone_and_may_be_made_anew(store: BlobStore, opened: Open) -> None:
+    for name in ("a/b", "a/c"):
+        store.create(name, b"x")
+    store.delete("a/b", etag=store.stat("a/b").etag)
+    assert names(opened()) == ["a/c"]
+    with pytest.raises(BlobNotFound, match="a/b"):
+        opened().read("a/b")
+    store.create("a/b", b"again")
+    assert opened().read("a/b") == b"again"
+
+
+def test_a_folder_without_blobs_is_none(store: BlobStore) -> None:
+    store.create("a/b/c", b"x")
+    store.delete("a/b/c", etag=store.stat("a/b/c").etag)
+    assert list(store.folders()) == list(store.folders("a/")) == []
+
+
+def test_a_stale_version_is_not_deleted(store: BlobStore, opened: Open) -> None:
+    old = store.create("a", b"old")
+    opened().replace("a", b"theirs", etag=old.etag)
+    with pytest.raises(BlobChanged, match="blob a"):
+        store.delete("a", etag=old.etag)
+    assert store.read("a") == b"theirs"
+
+
 @pytest.mark.parametrize("name", ["none", "no/such/blob", "a/b/below", "a"])
 def test_a_missing_blob_is_named(store: BlobStore, name: str) -> None:
     store.create("a/b", b"x")
@@ -172,6 +197,7 @@ def test_a_missing_blob_is_named(store: BlobStore, name: str) -> None:
         lambda: store.read(name),
         lambda: store.read(name, etag='"e"', offset=1, length=1),
         lambda: store.replace(name, b"x", etag='"e"'),
+        lambda: store.delete(name, etag='"e"'),
     ]
     for call in calls:
         with pytest.raises(BlobNotFound, match=name):
@@ -207,6 +233,7 @@ def test_a_name_that_leaves_the_container_or_hides_is_refused(store: BlobStore, 
         lambda: store.read(name),
         lambda: store.create(name, b"x"),
         lambda: store.replace(name, b"x", etag='"e"'),
+        lambda: store.delete(name, etag='"e"'),
     ]
     for call in calls:
         with pytest.raises(UsageError):

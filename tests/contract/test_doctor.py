@@ -93,6 +93,15 @@ def test_a_bundle_of_authorities_that_is_none_is_found(project: Path, monkeypatc
     assert (check.ok, str(project / "ca.pem") in check.found) == (False, True)
 
 
+def test_a_daemon_that_images_shall_be_tried_in_is_looked_for(project: Path) -> None:
+    environ = {
+        "INSITU_SITE__IMAGES__SMOKE": "docker",
+        "INSITU_SITE__IMAGES__DOCKER_HOST": "unix:///var/run/nobody.sock",
+    }
+    check = findings(project, "local", environ)["docker smoke test"]
+    assert (check.ok, "docker_host of [images]" in check.next_action) == (False, True)
+
+
 @dataclass(frozen=True)
 class Careless(FolderBlobs):
     """A store that writes whatever the condition."""

@@ -192,6 +192,31 @@ def test_an_archived_version_is_found_by_its_run_and_keeps_its_number(
     assert [version.version for version in models.versions(model)] == ["2"]
 
 
+def test_all_aliases_are_told(models: ModelRegistry, model: str, trained: Path) -> None:
+    assert models.aliases("unknown") == {}
+    for key in ("key-1", "key-2"):
+        models.register(model, key, trained, {})
+    models.set_alias(model, "champion", "2")
+    models.set_alias(model, "shadow", "1")
+    assert models.aliases(model) == {"champion": "2", "shadow": "1"}
+
+
+def test_a_version_that_is_removed_is_gone_with_its_files_and_its_number_is_not_given_again(
+    models: ModelRegistry, model: str, trained: Path
+) -> None:
+    first, last = (models.register(model, key, trained, {}) for key in ("key-1", "key-2"))
+    folder = models.folder(last)
+    for _ in range(2):
+        models.remove(model, last.version)
+    models.remove(model, "9")
+    assert [version.version for version in models.versions(model)] == [first.version]
+    assert not folder.exists()
+    with pytest.raises(RegistryFailed, match=f"{model} version 2"):
+        models.folder(last)
+    assert (models.folder(first) / "data/weights.bin").is_file()
+    assert models.register(model, "key-3", trained, {}).version == "3"
+
+
 REGISTER = """
 import json, sys
 from pathlib import Path

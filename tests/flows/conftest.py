@@ -82,7 +82,7 @@ def extract(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_project(
-    workshop: Path, extract: Path, server: PrefectServer, surroundings: dict[str, str]
+    workshop: Path, extract: Path, server: PrefectServer, surroundings: dict[str, str], layer_cache: Path
 ) -> Iterator[NewProject]:
     """Make a project: the repository's own models, suites and sites, and some months of data.
 
@@ -105,6 +105,7 @@ def new_project(
         assert "margin = 0.01" in settings  # a sample is too small to be sure of less
         settings = settings.replace('"train.py"', '"rehearse.py"').replace("margin = 0.01", "margin = 0.3")
         (model / "model.toml").write_text(settings)
+        shutil.copytree(layer_cache, root / "var" / "images" / ".cache" / "layers", copy_function=os.link)
         made.append(Project(root, environ))
         for month in MONTHS:
             put_month(made[-1], extract, month)
@@ -125,12 +126,10 @@ def published(new_project: NewProject) -> PublishedRun:
 
 
 @pytest.fixture(scope="session")
-def validated(new_project: NewProject, published: PublishedRun) -> Project:
+def validated(new_project: NewProject) -> Project:
     """A project whose run was killed when training was next: copies of it start there."""
     project = new_project("validated")
     project.retrain(INSITU_CRASH_AT="train:before").require(KILLED)
-    cache = published.project.var / "images" / ".cache"
-    shutil.copytree(cache, project.var / "images" / ".cache", copy_function=os.link)
     return project
 
 

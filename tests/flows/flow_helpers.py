@@ -164,22 +164,26 @@ class Audit:
     mlflow_runs: int
     champion: list[str]
     tags: list[tuple[str, str]]
+    attached: int
 
 
 def audit(project: Project) -> Audit:
     """Count what *project* holds, without insitu's or MLflow's code."""
     index = project.var / "images" / "flights" / "index.json"
     images = json.loads(index.read_text())["manifests"] if index.is_file() else []
-    tags = sorted((one["annotations"]["org.opencontainers.image.ref.name"], one["digest"]) for one in images)
+    named = [(one.get("annotations", {}).get("org.opencontainers.image.ref.name"), one["digest"]) for one in images]
+    tags = sorted((tag, digest) for tag, digest in named if tag)
+    attached = sum(not tag for tag, _ in named)
     if not project.mlflow_db.is_file():
-        return Audit([], 0, [], tags)
+        return Audit([], 0, [], tags, attached)
     with closing(sqlite3.connect(project.mlflow_db)) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
-            return Audit([], 0, [], tags)
+            return Audit([], 0, [], tags, attached)
         versions = db.execute("SELECT version FROM model_versions WHERE name = 'flights' ORDER BY version")
         runs = db.execute("SELECT count(*) FROM runs")
         champion = db.execute("SELECT version FROM registered_model_aliases WHERE alias = 'champion'")
-        return Audit([str(v) for (v,) in versions], runs.fetchone()[0], [str(v) for (v,) in champion], tags)
+        numbers, names = [str(v) for (v,) in versions], [str(v) for (v,) in champion]
+        return Audit(numbers, runs.fetchone()[0], names, tags, attached)
 
 
 def put_month(project: Project, extract: Path, month: int) -> None:

@@ -37,7 +37,7 @@ def main(act: str) -> None:
             with open(output / "ballast", "wb") as file:
                 while True:
                     file.write(bytes(1 << 20))
-        case "leave no signature" | "predict NaN" | "be a forest":
+        case "leave no signature" | "predict NaN" | "be a forest" | "keep the rows":
             save_another_model(act, output / "model")
             return
     sys.argv = ["train.py"]
@@ -62,6 +62,12 @@ def save_another_model(act: str, folder: Path) -> None:
 
         signature = infer_signature(X, pd.Series([0.5]))
         mlflow.pyfunc.save_model(folder, python_model=Silent(), signature=signature, pip_requirements=["pandas"])
+        return
+    if act == "keep the rows":
+        from sklearn.neighbors import KNeighborsClassifier
+
+        near = KNeighborsClassifier(algorithm="brute").fit(X, y)
+        mlflow.sklearn.save_model(near, folder, signature=infer_signature(X, near.predict(X[:9])))
         return
     forest = RandomForestClassifier(20, max_depth=4, min_samples_leaf=20, random_state=0).fit(X, y)
     mlflow.sklearn.save_model(

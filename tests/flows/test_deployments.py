@@ -101,6 +101,7 @@ def test_a_plan_changes_nothing(deployed: Deployed) -> None:
     assert to_do(deployed.planned) == {
         "work pool insitu-local": "create it, of type process",
         "deployment retrain/flights": "create it",
+        "deployment rollback/back": "create it",
         "deployment watch/new-data": "create it",
     }
     assert deployed.after_plan == [[], [], []]
@@ -224,6 +225,7 @@ def test_what_the_file_no_longer_has_is_gone_and_what_it_has_anew_is_there(deplo
         "deployment watch/new-data": "add automation insitu-look; remove automation insitu-new-data",
     }
     assert {one["name"]: [schedule["slug"] for schedule in one["schedules"]] for one in after[1]} == {
+        "back": [],
         "flights": ["weekly-simpler"],
         "new-data": ["every-five-minutes"],
     }
@@ -240,4 +242,4 @@ def test_the_doctor_names_a_mistake_of_the_file(deployed: Deployed) -> None:
         file.write_text(text)
     (check,) = [check for check in told["checks"] if not check["ok"]]
     assert check["name"] == "deployments"
-    assert "did you mean deployments[1].triggers[0].expect?" in check["found"]
+    assert "did you mean deployments[2].triggers[0].expect?" in check["found"]

@@ -45,6 +45,16 @@ def test_a_script_without_a_usable_model_is_told_what_was_wrong(
     assert project.job_processes() == []
 
 
+def test_a_model_that_keeps_its_rows_does_not_leave_the_edge_job(project: Project) -> None:
+    done = project.retrain("--json", REHEARSE="keep the rows").require(1)
+    assert done.complaint.startswith("E-LEAK")
+    assert "rows of hour, distance in KNeighborsClassifier" in done.complaint
+    assert "a model that keeps no rows" in done.complaint
+    assert (done.json["state"], done.json["residency"], done.json["egress"]) == ("Failed", None, [])
+    assert audit(project).versions == []
+    assert not list(project.var.glob("jobs/*/fits"))
+
+
 def test_a_script_that_does_not_end_is_stopped_at_its_deadline(project: Project) -> None:
     done = project.retrain(REHEARSE="sleep", INSITU_MODEL__TRAIN__TIMEOUT_S="4").require(1)
     assert "did not end in time" in done.complaint
@@ -89,6 +99,7 @@ def test_a_model_of_another_flavour_is_published_and_answers(new_project: NewPro
     record = project.retrain("--json", REHEARSE="be a forest").require(0).json
     assert record["image"]["runtime"] == "pyfunc"
     assert record["training"]["onnx"] is None
+    assert record["image"]["because"] == "the model came without model.onnx"
     assert record["publication"]["digest"] == record["image"]["digest"]
     told = project.run("score", "flights", "--json").require(0).json
     assert told["request"]["dataframe_split"]["columns"] == ["hour", "distance"]

@@ -48,5 +48,6 @@ def test_a_model_whose_image_is_over_a_limit_is_not_published_and_says_so(projec
     assert "limits.max_size_mb" in reason
     assert record["image"]["latency_ms"] > 0
     assert record["image"]["peak_memory_bytes"] > 10_000_000
+    assert record["image"]["smoke"]["memory_limit_bytes"] == 4_000_000_000
     assert (audit(project).tags, audit(project).champion) == (tags, [])
     assert "nothing new" in project.retrain(PREFECT_API_URL=NOBODY_HOME, **limits).require(3).out

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
+from flow_helpers import INSITU, NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
 from prefect_server import PrefectServer
+
+from insitu.adapters.local.images import LayoutImages
+from insitu.residency.ledger import require_whole
 
 CONTRACT = {
     "run_key": None,
@@ -26,7 +32,7 @@ CONTRACT = {
     "state": None,
     "seconds": None,
 }
-BEYOND_THE_CONTRACT = {"code", "error", "started", "finished"}
+BEYOND_THE_CONTRACT = {"code", "deployment", "error", "finished", "residency", "started"}
 STEPS = {"snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish"}
 
 
@@ -41,8 +47,40 @@ def test_a_run_ends_with_a_record_that_has_the_fields_of_the_contract(published:
         if parts:
             assert set(record[field]) >= parts, field
     assert set(record["seconds"]) == STEPS
-    assert all(set(entry) == {"what", "destination", "bytes", "sha256"} for entry in record["egress"])
+    require_whole(record["egress"])
     assert all(set(layer) >= {"digest", "size_bytes"} for layer in record["image"]["layers"])
+
+
+def test_the_export_was_compared_on_the_whole_holdout_and_the_image_tried_within_limits(
+    published: PublishedRun,
+) -> None:
+    training, image = published.record["training"], published.record["image"]
+    assert (training["onnx"]["usable"], training["onnx"]["rows"], training["onnx"]["flips"]) == (
+        True,
+        training["rows"],
+        0,
+    )
+    assert (image["runtime"], image["smoke"]["ended"]) == ("onnx", False)
+    assert f"as the model does on {training['rows']:,} rows" in image["because"]
+    assert image["peak_memory_bytes"] < image["smoke"]["memory_limit_bytes"]
+    assert image["because"] in published.project.run("show", "flights").require(0).out
+
+
+def test_what_was_trained_was_searched_for_every_row_and_what_reached_fit(published: PublishedRun) -> None:
+    told = published.record["residency"]
+    assert (told["verdict"], told["rows_found"], told["cells_found"], told["unopened"]) == ("clear", 0, 0, [])
+    assert told["rows"] == told["rows_looked_for"] == 4500
+    assert told["fitted"] > 3
+
+
+def test_scan_finds_rows_of_a_batch_in_a_file_and_none_in_the_model(published: PublishedRun) -> None:
+    project, key = published.project, published.record["run_key"][:12]
+    model = project.var / "jobs" / published.record["training"]["job"] / "output" / "model"
+    assert "clear" in project.run("scan", str(model), "--batch", key).require(0).out
+    told = project.run("scan", str(project.blob(2)), "--batch", key, "--json").require(1).json
+    assert (told["verdict"], told["rows"], told["batch"]) == ("blocked", 4500, published.record["batch"]["fingerprint"])
+    assert told["rows_found"] > 1000
+    assert "no batch" in project.run("scan", str(model), "--batch", "00000000").require(2).complaint
 
 
 def test_a_run_says_that_it_completed_and_was_promoted(published: PublishedRun) -> None:
@@ -230,3 +268,54 @@ def test_an_error_is_one_json_value_for_a_program(published: PublishedRun, comma
     error = done.json["error"]
     assert error["code"] in done.err
     assert set(error) == {"type", "code", "what", "found", "wanted", "next_action"}
+
+
+def test_the_published_image_is_verified_from_its_reference_and_a_public_key_alone(
+    published: PublishedRun, tmp_path: Path
+) -> None:
+    reference, record = published.record["publication"]["reference"], published.record
+    found = published.project.run("verify", reference, "--json").require(0).json
+    assert (found["digest"], found["facts"]["run_key"]) == (record["publication"]["digest"], record["run_key"])
+    assert len(found["proved"]) == 10
+    assert found["others"] == []
+    (key,) = published.project.var.glob("keys/*.pub")
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("INSITU_")}
+    command = [str(INSITU), "verify", reference, "--key", str(key)]
+    alone = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert alone.stdout.startswith(f"{reference}: verified\n")
+    assert [f"  proved     {line}" in alone.stdout for line in found["proved"]] == [True] * 10
+
+
+def test_what_is_attested_names_no_blob(published: PublishedRun) -> None:
+    images = LayoutImages(published.project.var / "images" / "flights")
+    attached = images.referrers(published.record["image"]["digest"])
+    assert len(attached) == 5
+    names = [blob["name"] for blob in published.record["batch"]["manifest"]["blobs"]]
+    for one in attached:
+        _, manifest = images.resolve(one.digest) or pytest.fail("it is listed")
+        (layer,) = json.loads(manifest)["layers"]
+        bundle = json.loads((images.local_blob(layer["digest"]) or pytest.fail("it is there")).read_bytes())
+        said = base64.b64decode(bundle["dsseEnvelope"]["payload"]).decode()
+        assert not [name for name in names if name in said]
+
+
+def test_an_auditor_sees_what_left_and_what_proves_the_rest(published: PublishedRun, tmp_path: Path) -> None:
+    page = tmp_path / "audit.html"
+    told = published.project.run("audit", "flights", "--json", "--html", str(page)).require(0).json
+    assert told["left"] == published.record["egress"]
+    status = {one["question"]: one["status"] for one in told["findings"]}
+    job = status.pop("Could training send anything by itself?")
+    assert job == ("proved" if published.record["training"]["network"] == "none" else "open")
+    assert set(status.values()) == {"proved"}
+    assert len(status) == 5
+    assert "http" not in page.read_text()
+    assert "<script" not in page.read_text()
+
+
+def test_an_auditor_sees_a_list_that_was_altered(published: PublishedRun, new_project: NewProject) -> None:
+    project = new_project("an altered ledger", like=published.project)
+    ledger = project.var / "state" / "runs" / "flights" / published.record["run_key"] / "egress.json"
+    ledger.write_text(json.dumps(json.loads(ledger.read_text())[1:]))
+    told = project.run("audit", "flights").require(1).out
+    assert "broken" in told
+    assert "does not follow" in told

@@ -51,3 +51,19 @@ def test_a_registry_that_does_not_answer_is_named_and_the_run_goes_on_later(
     record = project.retrain("--json", INSITU_SITE__REGISTRY=registry_host).require(0).json
     assert inspect(record["publication"]["reference"]) == record["publication"]["digest"]
     assert audit(project).versions == ["1"]
+
+
+def test_a_target_that_is_named_later_gets_the_champion_and_a_rollback_has_nowhere_to_go(
+    published: PublishedRun, new_project: NewProject
+) -> None:
+    project = new_project("to a folder of bundles", like=published.project)
+    with (project.root / "models/flights/model.toml").open("a") as file:
+        file.write('\n[[deploy]]\nname = "edge"\nkind = "bundle"\nfolder = "var/drop"\n')
+    record = project.retrain("--json").require(0).json
+    (deployed,) = record["deployment"]
+    digest = published.record["publication"]["digest"]
+    assert (deployed["name"], deployed["digest"], deployed["was"]) == ("edge", digest, None)
+    assert record["training"] == published.record["training"]
+    assert json.loads((project.var / "drop/latest.json").read_text())["digest"] == digest
+    assert "nothing new" in project.retrain(PREFECT_API_URL=NOBODY_HOME).require(0).out
+    assert "no earlier version" in project.run("rollback", "flights").require(2).complaint

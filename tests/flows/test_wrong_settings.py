@@ -52,3 +52,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(
     told = published.project.run("retrain", *arguments, PREFECT_API_URL=NOBODY_HOME).require(2).complaint
     for part in wanted:
         assert part in told
+
+
+def test_a_server_outside_of_the_site_is_refused_before_it_is_told_anything(published: PublishedRun) -> None:
+    cloud = "https://api.prefect.cloud/api/accounts/1/workspaces/2"
+    complaint = published.project.retrain(PREFECT_API_URL=cloud).require(2).complaint
+    assert "Prefect Cloud" in complaint
+    assert "found:  api.prefect.cloud" in complaint

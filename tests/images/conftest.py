@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dockerd import Docker, docker_daemon
-from image_helpers import Trained, spec_of
+from image_helpers import CHUNK_BYTES, Trained, spec_of
 
+from insitu.adapters.azure.acr import acr_images
 from insitu.adapters.local.images import LayoutImages
 from insitu.images.assemble import Image, assemble_image
+from insitu.images.client import RegistryImages
+from insitu.ports import ImageRegistry
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(tmp_path_factory: pytest.TempPathFactory, layer_cache: Path) -> Path:
     """The cache of layers and byte code that all tests share; its path has spaces."""
-    return tmp_path_factory.mktemp("a path with spaces")
+    folder = tmp_path_factory.mktemp("a path with spaces")
+    shutil.copytree(layer_cache, folder / "layers", copy_function=os.link)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +100,15 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """A real daemon, see `dockerd`."""
     with docker_daemon(tmp_path_factory.mktemp("docker")) as daemon:
         yield daemon
+
+
+@pytest.fixture(params=["layout", *(pytest.param(name, marks=pytest.mark.registry) for name in ("registry", "acr"))])
+def images(request: pytest.FixtureRequest, tmp_path: Path) -> ImageRegistry:
+    """Each kind of registry, with a repository of its own."""
+    repository = f"contract/{tmp_path.name.strip('_0123456789')}"
+    if request.param == "layout":
+        return LayoutImages(tmp_path / "a layout")
+    if request.param == "registry":
+        return RegistryImages(request.getfixturevalue("registry_host"), repository, CHUNK_BYTES)
+    site = request.getfixturevalue("twin_site")()
+    return replace(acr_images(site.azure, site.registry, repository), chunk_bytes=CHUNK_BYTES)

@@ -14,7 +14,7 @@ from insitu.adapters.local.images import LayoutImages
 from insitu.errors import ImageFailed
 from insitu.images.assemble import Image, assemble_image
 from insitu.images.blobs import BlobFolder
-from insitu.images.contents import model_entries
+from insitu.images.contents import identity_of, model_entries
 from insitu.images.unpack import unpack_image
 
 
@@ -59,6 +59,10 @@ def test_a_model_served_by_mlflow_leaves_rows_and_identities_behind(model: Train
     assert isinstance(mlmodel, bytes)
     assert b"model_uuid" not in mlmodel
     assert b"input_example" not in mlmodel
+    saved = yaml.safe_load((model.folder / "MLmodel").read_text())
+    kept = identity_of(model.folder)
+    assert kept["model_uuid"] == saved["model_uuid"]
+    assert not [name for name in kept if "example" in name]
 
 
 def test_the_configuration_needs_nothing_to_serve(image: Image, layout: LayoutImages) -> None:

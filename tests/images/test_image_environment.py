@@ -83,6 +83,6 @@ def test_a_damaged_installation_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_mlflow_is_replaced_by_the_part_of_it_that_serves(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("mlflow==3.17.2\n# why\nscikit-learn==1.9.1  # pinned\n--pre\n")
-    assert serving_requirements(tmp_path, "onnx") == ("onnxruntime", "numpy", "uvicorn")
+    assert serving_requirements(tmp_path, "onnx") == ("onnxruntime", "httptools", "numpy", "uvicorn")
     found = serving_requirements(tmp_path, "pyfunc")
-    assert found == ("mlflow-skinny", "pandas", "numpy", "uvicorn", "scikit-learn==1.9.1")
+    assert found == ("mlflow-skinny", "pandas", "httptools", "numpy", "uvicorn", "scikit-learn==1.9.1")

@@ -5,6 +5,7 @@ import io
 import os
 import random
 import tarfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,28 @@ def test_a_known_key_is_not_built_again_unless_its_blob_is_gone(tmp_path: Path) 
     layers = [build_layer(recipe, blobs, tmp_path / "cache") for _ in range(2)]
     assert len(built) == 1
     blobs.path(layers[0].descriptor.digest).unlink()
-    next((tmp_path / "cache").iterdir()).write_text("{torn")
+    next((tmp_path / "cache").glob("*.json")).write_text("{torn")
     layers += [build_layer(recipe, blobs, tmp_path / "cache") for _ in range(2)]
     assert len(built) == 2
     assert len(set(layers)) == 1
+
+
+def test_a_layer_is_shared_with_the_layouts_of_other_models_and_damage_with_none(tmp_path: Path) -> None:
+    built = []
+
+    def entries() -> list[Entry]:
+        built.append(1)
+        return [Entry("a", b"1")]
+
+    recipe, layouts = Recipe("x", "key", entries), [BlobFolder(tmp_path / name) for name in "abc"]
+    layer, _ = [build_layer(recipe, layout, tmp_path / "cache") for layout in layouts[:2]]
+    assert len(built) == 1
+    damaged = layouts[0].path(layer.descriptor.digest)
+    damaged.write_bytes(b"!" * damaged.stat().st_size)
+    assert build_layer(recipe, layouts[2], tmp_path / "cache") == layer
+    assert len(built) == 2
+    content = layouts[2].path(layer.descriptor.digest).read_bytes()
+    assert sha256(content).hexdigest() == layer.descriptor.digest.removeprefix("sha256:")
 
 
 def test_two_files_of_one_name_and_a_file_that_is_gone_are_refused(tmp_path: Path) -> None:

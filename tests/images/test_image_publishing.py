@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,8 @@ from insitu.adapters.local.images import LayoutImages
 from insitu.errors import BackendUnavailable, PublishFailed
 from insitu.images.assemble import Image
 from insitu.images.client import RegistryImages
-from insitu.images.publish import Sent, publish_image
+from insitu.images.publish import publish_image
+from insitu.images.transfer import Sent
 from insitu.ports import Descriptor
 
 
@@ -26,9 +28,9 @@ class Failing(LayoutImages):
         if len(self.writes) == self.at:
             raise BackendUnavailable("the connection broke")
 
-    def put_blob(self, descriptor: Descriptor, path: Path) -> None:
+    def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         self._write("blob")
-        super().put_blob(descriptor, path)
+        super().put_blob(descriptor, path, on_bytes)
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
         self._write("manifest")
@@ -70,7 +72,7 @@ def test_wherever_it_breaks_off_a_repetition_sends_the_rest(
 ) -> None:
     target = Failing(tmp_path / "layout", at)
     with pytest.raises(BackendUnavailable):
-        publish_image(image.digest, layout, target, ["7"])
+        publish_image(image.digest, layout, target, ["7"], at_once=1)
     assert target.resolve("7") is None
     again = publish_image(image.digest, layout, target, ["7"])
     assert len(again.sent) == max(0, 7 - at)
@@ -124,5 +126,5 @@ def test_a_version_tag_of_another_image_is_not_taken_and_latest_is(
 def test_every_object_is_told_before_it_goes(image: Image, layout: LayoutImages, tmp_path: Path) -> None:
     target, told = Failing(tmp_path / "layout", 1), list[Sent]()
     with pytest.raises(BackendUnavailable):
-        publish_image(image.digest, layout, target, ["7"], told.append)
+        publish_image(image.digest, layout, target, ["7"], told.append, at_once=1)
     assert [one.what for one in told] == ["image layer"]

@@ -5,50 +5,20 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from image_helpers import CHUNK_BYTES, blob_of, manifest_of
 from loopback import free_port
 
-from insitu.adapters.azure.acr import acr_images
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import BackendUnavailable, PublishFailed, UsageError
 from insitu.images.client import RegistryImages
-from insitu.images.manifest import CONFIG_TYPE, MANIFEST_TYPE, canonical, to_json
 from insitu.ports import Descriptor, ImageRegistry
 
-_CHUNK_BYTES = 100_000
 
-
-@pytest.fixture(params=["layout", *(pytest.param(name, marks=pytest.mark.registry) for name in ("registry", "acr"))])
-def images(request: pytest.FixtureRequest, tmp_path: Path) -> ImageRegistry:
-    repository = f"contract/{tmp_path.name.strip('_0123456789')}"
-    if request.param == "layout":
-        return LayoutImages(tmp_path / "a layout")
-    if request.param == "registry":
-        return RegistryImages(request.getfixturevalue("registry_host"), repository, _CHUNK_BYTES)
-    site = request.getfixturevalue("twin_site")()
-    return replace(acr_images(site.azure, site.registry, repository), chunk_bytes=_CHUNK_BYTES)
-
-
-def blob_of(path: Path, content: bytes, media_type: str = "application/octet-stream") -> Descriptor:
-    path.write_bytes(content)
-    return Descriptor(media_type, f"sha256:{sha256(content).hexdigest()}", len(content))
-
-
-def manifest_of(images: ImageRegistry, folder: Path, words: bytes) -> tuple[Descriptor, bytes]:
-    """Store a configuration and return a manifest around it."""
-    config = blob_of(folder / "config", b'{"words":"' + words + b'"}', CONFIG_TYPE)
-    images.put_blob(config, folder / "config")
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": to_json(config), "layers": []}
-    content = canonical(manifest)
-    return Descriptor(MANIFEST_TYPE, f"sha256:{sha256(content).hexdigest()}", len(content)), content
-
-
-@pytest.mark.parametrize("size_bytes", [1, _CHUNK_BYTES - 1, _CHUNK_BYTES, 5 * _CHUNK_BYTES // 2])
+@pytest.mark.parametrize("size_bytes", [1, CHUNK_BYTES - 1, CHUNK_BYTES, 5 * CHUNK_BYTES // 2])
 def test_a_blob_comes_back_as_it_was_sent(images: ImageRegistry, tmp_path: Path, size_bytes: int) -> None:
     blob = blob_of(tmp_path / "blob", random.Random(size_bytes).randbytes(size_bytes))
     assert not images.has_blob(blob.digest)
@@ -147,7 +117,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
 
 def client_of(server: ThreadingHTTPServer, handler: type[BaseHTTPRequestHandler]) -> RegistryImages:
     server.RequestHandlerClass = handler
-    return RegistryImages(f"127.0.0.1:{server.server_port}", "flights")
+    return RegistryImages(f"127.0.0.1:{server.server_port}", "flights", pauses_s=())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +143,7 @@ def test_a_refusal_names_host_repository_and_status(
 
 def test_a_registry_that_returns_other_bytes_is_noticed(server: ThreadingHTTPServer, tmp_path: Path) -> None:
     client = client_of(server, type("Handler", (Refusing,), {"status": 200}))
-    blob = blob_of(tmp_path / "blob", b"what was meant")
+    blob = blob_of(tmp_path / "blob", b"what was meant".ljust(len(Refusing.body)))
     with pytest.raises(PublishFailed, match="is not what was read"):
         client.fetch_blob(blob, tmp_path / "back")
     with pytest.raises(PublishFailed, match="other bytes"):
@@ -191,6 +161,10 @@ def test_an_upload_that_the_registry_forgets_is_started_again(server: ThreadingH
 
         def do_PUT(self) -> None:
             self.status = 404 if self.starts < 3 else 201
+            self.answer()
+
+        def do_HEAD(self) -> None:
+            self.status = 404
             self.answer()
 
     client = client_of(server, Forgetful)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 from image_helpers import Trained, spec_of
+from trial_helpers import scripted, tried
 
 import insitu.serving
+from insitu.adapters.local.confinement import group_parent
 from insitu.adapters.local.images import LayoutImages
 from insitu.adapters.local.scoring import ProcessScoringHost
-from insitu.errors import ImageFailed
+from insitu.errors import ImageFailed, OutOfMemory
 from insitu.images.assemble import Image, assemble_image
 from insitu.ports import Scorer
 
@@ -89,8 +92,22 @@ def test_what_it_cannot_do_it_says(onnx: Scorer, method: str, path: str, body: A
     assert (found, answer["error"]["code"]) == (status, code)
 
 
-def test_it_has_no_network_where_the_kernel_allows(host: ProcessScoringHost) -> None:
-    assert isinstance(host.isolated, bool)
+def test_it_says_how_it_is_kept_in(host: ProcessScoringHost) -> None:
+    assert host.isolation.host == "process"
+    if os.geteuid() == 0:  # root may make namespaces and control groups, but where a container keeps it from that
+        assert (host.isolation.network, host.isolation.memory_limit_by) == ("none", "cgroup")
+
+
+def test_what_takes_more_memory_than_it_may_is_ended_and_said(
+    host: ProcessScoringHost, image: Image, layout: LayoutImages
+) -> None:
+    def groups() -> set[Path]:
+        return set(group_parent().glob("insitu-*")) if group_parent() else set()
+
+    before = groups()
+    with pytest.raises(OutOfMemory, match="more than 30 MB"), host.run(layout, image.digest, 30_000_000):
+        pass
+    assert groups() <= before
 
 
 def test_a_server_that_cannot_load_its_model_says_why(
@@ -152,3 +169,36 @@ def test_an_image_without_its_loader_is_refused(
     shutil.rmtree(root / "lib", ignore_errors=True)
     with pytest.raises(ImageFailed, match="has no loader"), other.run(layout, image.digest):
         pass
+
+
+def test_score_code_that_breaks_is_not_published(
+    host: ProcessScoringHost, layout: LayoutImages, model: Trained, work: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageFailed, match="refuses the golden rows"):
+        tried(scripted(model, tmp_path / "m", "frame['no such column']"), host, layout, model, work)
+
+
+def test_features_in_another_order_are_not_published(
+    host: ProcessScoringHost, layout: LayoutImages, model: Trained, work: Path, tmp_path: Path
+) -> None:
+    right = f"{model.expected!r}[:len(frame)]"
+    assert tried(scripted(model, tmp_path / "right", right), host, layout, model, work).max_difference == 0
+    by_place = "[[1 - x / 4000, x / 4000] for x in frame.iloc[:, 1]]"  # it wants the hour there, and gets the distance
+    with pytest.raises(ImageFailed, match="answers differently"):
+        tried(scripted(model, tmp_path / "swapped", by_place), host, layout, model, work)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("[0.5] * len(frame)", "another shape"),
+        ("[[1, 0]] * len(frame)", "answers differently"),
+        ("[['a', 'b']] * len(frame)", "no numbers"),
+        ("[[float('nan')] * 2] * len(frame)", "answers differently"),
+    ],
+)
+def test_answers_of_another_shape_or_type_are_not_published(
+    host: ProcessScoringHost, layout: LayoutImages, model: Trained, work: Path, tmp_path: Path, code: str, said: str
+) -> None:
+    with pytest.raises(ImageFailed, match=said):
+        tried(scripted(model, tmp_path / "m", code), host, layout, model, work)

@@ -56,6 +56,9 @@ class Listed:
     def replace(self, name: str, data: bytes, *, etag: str) -> Blob:
         raise StoreRefused("read only")
 
+    def delete(self, name: str, *, etag: str) -> None:
+        raise StoreRefused("read only")
+
 
 def blob(name: str, version: int = 1) -> Blob:
     return Blob(name, f'"{version}"', 4, datetime(2026, 1, 1, tzinfo=UTC))

@@ -9,6 +9,8 @@ from azure.ai.ml import MLClient
 from azure.ai.ml.entities import (
     Environment,
     KubernetesCompute,
+    ManagedOnlineDeployment,
+    ManagedOnlineEndpoint,
     Model,
     VirtualMachineCompute,
     VirtualMachineSshSettings,
@@ -202,3 +204,26 @@ def test_the_workspaces_blobs_take_a_token_instead_of_a_key(estate: Estate, clie
         blobs.get_blob_client(store.container_name, "by-token").upload_blob(b"1", overwrite=True)
         names = [blob.name for blob in blobs.get_container_client(store.container_name).list_blobs()]
     assert "by-token" in names
+
+
+def test_an_endpoint_takes_nothing_that_could_not_answer(client: MLClient, estate: Estate) -> None:
+    name = f"e-{new_name('')[-12:]}"
+    made = client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=name, auth_mode="key")).result()
+    assert made.scoring_uri == f"https://{name}.westeurope.inference.ml.azure.com/score"
+    made.traffic = {"blue": 100}
+    with pytest.raises(HttpResponseError, match="not there or has not come up"):
+        client.online_endpoints.begin_create_or_update(made)
+    routes = {key: {"port": 5001, "path": "/"} for key in ("liveness_route", "readiness_route", "scoring_route")}
+    image = f"{estate.names.registry_host}/nobody@sha256:{'0' * 64}"
+    wrong = {"an inference config": {"image": image}, "does not have it": {"image": image, "inference_config": routes}}
+    for refusal, options in wrong.items():
+        environment = client.environments.create_or_update(Environment(name=new_name("served"), version="1", **options))
+        deployment = ManagedOnlineDeployment(
+            name="blue",
+            endpoint_name=name,
+            environment=f"azureml:{environment.name}:1",
+            instance_type="Standard_DS3_v2",
+            instance_count=1,
+        )
+        with pytest.raises(HttpResponseError, match=refusal):
+            client.online_deployments.begin_create_or_update(deployment)

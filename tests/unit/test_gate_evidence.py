@@ -200,3 +200,9 @@ def test_a_champion_whose_files_are_gone_fails_the_run_or_is_lost_as_the_gate_sa
     lenient = run.model.gate.model_copy(update={"unusable_champion": "inconclusive"})
     spec = job_spec(replace(run, model=run.model.model_copy(update={"gate": lenient})), gone, None)
     assert spec["champion"] == {"version": "3", "lost": "the files of flights version 3 are gone"}
+
+
+def test_a_model_that_runs_code_is_not_loaded_where_model_toml_forbids_it(judge: Judge) -> None:
+    with pytest.raises(TrainingFailed, match="the challenger would run code when it is loaded") as caught:
+        judge("x", residency={"pickle": False})
+    assert caught.value.found == "code/judged_model.py (Python code)"

@@ -38,3 +38,10 @@ def test_each_limit_names_itself(
 
 def test_every_limit_that_is_not_kept_is_a_reason() -> None:
     assert len(list(exceeded(ALL, 10**12, 1e6, 10**12))) == 3
+
+
+def test_of_a_server_that_was_ended_memory_and_size_are_told() -> None:
+    assert list(exceeded(ALL, 200_000_000, None, None, ended=True)) == [
+        "the image's server took more memory than 300 MB (limits.max_memory_mb), and was ended",
+        "the image's size is 200 MB, wanted at most 100 MB (limits.max_size_mb)",
+    ]

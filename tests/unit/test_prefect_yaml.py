@@ -34,7 +34,7 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mend:
 
 def test_the_file_of_this_project_has_no_mistake() -> None:
     entries = read_entries(REPO)
-    assert [entry.name for entry in entries] == ["retrain/flights", "watch/new-data"]
+    assert [entry.name for entry in entries] == ["retrain/flights", "rollback/back", "watch/new-data"]
     assert clock_warnings(entries) == []
 
 
@@ -43,11 +43,11 @@ MISTAKES = {
     "a misspelt key of an event": (
         "expect:",
         "expects:",
-        ["deployments[1].triggers[0].expects", "did you mean deployments[1].triggers[0].expect?"],
+        ["deployments[2].triggers[0].expects", "did you mean deployments[2].triggers[0].expect?"],
     ),
     "events of every kind": ("[insitu.data.ready]", "[]", ["triggers[0].expect", "not empty"]),
     "a misspelt key at the top": ("\ndeployments:", "\ndeployment:", ["did you mean deployments?"]),
-    "a missing name": ("  - name: new-data", "  - title: new-data", ["deployments[1].name", "found:  nothing"]),
+    "a missing name": ("  - name: new-data", "  - title: new-data", ["deployments[2].name", "found:  nothing"]),
     "a key that is written twice": ("    tags:", "    tags: []\n    tags:", ["written again, first in line"]),
     "text that is no YAML": ('"0 3 * * *"', "* 3 * * *", ["not YAML", "a cron line stands in quotes"]),
     "an unknown job variable": ("      env: &quiet", "      envs: &quiet", ["job_variables.envs", "did you mean env?"]),
@@ -87,7 +87,7 @@ MISTAKES = {
     "a deployment that is there already": (
         "  # Looks for",
         "  - {name: flights, entrypoint: 'flows/retrain.py:retrain', description: x, work_pool: *pool}\n  # Looks for",
-        ["deployments[1].name", "a name that no other deployment of retrain has"],
+        ["deployments[2].name", "a name that no other deployment of retrain has"],
     ),
     "no word about a collision": ("      collision_strategy: ENQUEUE\n", "", ["concurrency_limit.collision_strategy"]),
     "a collision strategy of no server": ("ENQUEUE", "WAIT", ['"ENQUEUE" or "CANCEL_NEW"']),
@@ -145,7 +145,7 @@ def test_a_site_with_deployments_of_its_own_gets_no_others(changed: Mend) -> Non
     text = (project / "prefect.yaml").read_text()
     (project / "prefect.yaml").write_text(text.replace("work_pool: *pool", "work_pool: {name: insitu-stackhub}", 1))
     assert [entry.name for entry in entries_of(project, "stackhub")] == ["retrain/flights"]
-    assert [entry.name for entry in entries_of(project, "local")] == ["watch/new-data"]
+    assert [entry.name for entry in entries_of(project, "local")] == ["rollback/back", "watch/new-data"]
 
 
 def test_a_schedule_in_a_local_zone_is_told_of_with_the_day_and_what_happens(changed: Mend) -> None:

@@ -153,3 +153,14 @@ def test_the_validation_table_has_a_row_per_expectation_the_failed_ones_first() 
 def test_a_markdown_table_has_head_rule_and_rows() -> None:
     rows = [{"a": 1, "b": "x"}, {"a": 2, "b": ""}]
     assert markdown_table(rows).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |", "| 2 |  |"]
+
+
+def test_the_model_card_tells_what_the_export_does_otherwise() -> None:
+    alike = {"usable": True, "rows": 10_000, "blanks": ["distance"]}
+    for onnx, told in (
+        (None, "the model came without model.onnx"),
+        (alike, "the export answers as the model does on 10,000 rows; not without distance"),
+        ({"usable": False, "reason": "of 20 answers of the export 3 differ"}, "of 20 answers of the export 3 differ"),
+    ):
+        decision = Decision("promote", ("good",))
+        assert f"- **ONNX**: {told}" in model_card("m", trained(champion=False, onnx=onnx), decision, GATE, {})

@@ -86,7 +86,7 @@ def test_choices_are_the_only_values(make_project: MakeProject) -> None:
     ("old", "new", "told"),
     [
         (FORMS, "[train.forms.c]", "did you mean C?"),
-        ("C = 1.0", "C = 2000.0", "limits that 2000.0"),
+        ("C = 1.0", "C = 2000.0", "a number, at least 0.01, at most 1000, as [train.forms] says"),
         ("minimum = 20", "minimal = 20", "did you mean train.forms.min_frequency.minimum?"),
     ],
 )

@@ -10,10 +10,11 @@ import json
 import os
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -23,8 +24,10 @@ from urllib3 import BaseHTTPResponse, PoolManager
 
 from insitu.adapters.azure.identity import azure_identity
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, PublishFailed
-from insitu.images.client import LOOK_TIMEOUT, SAFE, RegistryImages, base_url, open_pool, reason_of
+from insitu.images.client import RegistryImages
+from insitu.images.connection import LOOK_TIMEOUT, SAFE, base_url, open_pool, reason_of
 from insitu.images.login import Challenge, challenge_of
+from insitu.images.uploads import upload_url
 from insitu.ports import Check
 from insitu.settings import AzureSettings
 
@@ -34,7 +37,6 @@ SCOPE = "https://containerregistry.azure.net/.default"
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _MARGIN_S = 60
 _UNKNOWN_LIFE_S = 300
-_LOCKED = {"writeEnabled": False, "deleteEnabled": False}
 
 
 class Entra(Protocol):
@@ -64,14 +66,16 @@ class AcrLogin:
     identity: Entra = field(repr=False)
     _refresh_token: str = field(default="", init=False, repr=False)
     _known: dict[str, tuple[str, float]] = field(default_factory=dict, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def authorization(self, scope: str, challenge: Challenge | None = None) -> str:
         """Return `Bearer …` for *scope*; see `Login`."""
-        token, until = self._known.get(scope, ("", 0.0))
-        if challenge or time.monotonic() > until:
-            token = self._access_token(_wider(scope, challenge))
-            self._known[scope] = token, time.monotonic() + _life_s(token) - _MARGIN_S
-        return f"Bearer {token}"
+        with self._lock:  # several blobs go at once, with one token
+            token, until = self._known.get(scope, ("", 0.0))
+            if challenge or time.monotonic() > until:
+                token = self._access_token(_wider(scope, challenge))
+                self._known[scope] = token, time.monotonic() + _life_s(token) - _MARGIN_S
+            return f"Bearer {token}"
 
     def _access_token(self, scope: str) -> str:
         if self._refresh_token:
@@ -156,10 +160,23 @@ class AcrImages(RegistryImages):
 
     def lock(self, tag: str) -> None:
         """Let nobody move or remove *tag*; raise `PublishFailed` when the registry does not allow that."""
-        url = f"{base_url(self.host)}/acr/v1/{self.repository}/_tags/{tag}"
+        self._change(tag, {"writeEnabled": False, "deleteEnabled": False}, (200,))
+
+    def untag(self, tag: str) -> None:
+        """Unlock *tag* and remove it; the manifest stays. A tag that is not there is fine."""
+        if self._change(tag, {"writeEnabled": True, "deleteEnabled": True}, (200, 404)).status == 200:
+            actions = "metadata_read,metadata_write,delete"
+            self._connection.request("DELETE", self._tag_url(tag), known=(200, 202, 404), actions=actions)
+
+    def _change(self, tag: str, attributes: Mapping[str, bool], known: tuple[int, ...]) -> BaseHTTPResponse:
         headers = {"Content-Type": "application/json"}
-        actions, body = "metadata_read,metadata_write", json.dumps(_LOCKED).encode()
-        self._request("PATCH", url, known=(200,), actions=actions, headers=headers, body=body)
+        actions, body = "metadata_read,metadata_write", json.dumps(attributes).encode()
+        return self._connection.request(
+            "PATCH", self._tag_url(tag), known=known, actions=actions, headers=headers, body=body
+        )
+
+    def _tag_url(self, tag: str) -> str:
+        return f"{base_url(self.host)}/acr/v1/{self.repository}/_tags/{tag}"
 
     def checks(self) -> tuple[Check, ...]:
         """Return whether signing in works, and whether an upload may be started, which is ended at once."""
@@ -174,15 +191,18 @@ class AcrImages(RegistryImages):
         return "signed in"
 
     def _try_upload(self) -> str:
-        started = self._ask("POST", "blobs/uploads/", known=(202,))
+        started = self._connection.ask("POST", "blobs/uploads/", known=(202,))
         with suppress(InsituError):  # who may push may not delete everywhere; the registry forgets it by itself
-            self._request("DELETE", self._session(started), known=(200, 202, 204), actions="pull,push,delete")
+            url, ended = upload_url(self._connection, started), (200, 202, 204)
+            self._connection.request("DELETE", url, known=ended, actions="pull,push,delete")
         return "an upload was started, and ended"
 
 
-def acr_images(azure: AzureSettings, host: str, repository: str) -> AcrImages:
+def acr_images(
+    azure: AzureSettings, host: str, repository: str, beside: Callable[[str], Sequence[str]] = lambda _: ()
+) -> AcrImages:
     """Return the repository, which the identity of [azure] signs in to; nothing is asked yet."""
-    return AcrImages(host, repository, login=_login(os.getpid(), azure, host))
+    return AcrImages(host, repository, login=_login(os.getpid(), azure, host), beside=beside)
 
 
 @cache
@@ -202,8 +222,13 @@ def _check(name: str, wanted: str, look: Callable[[], str]) -> Check:
 def _wider(scope: str, challenge: Challenge | None) -> str:
     """Return *scope*, or the one of the challenge when that names an action that *scope* lacks."""
     asked = challenge.scope if challenge else ""
-    lacks = set(asked.rpartition(":")[2].split(",")) - set(scope.rpartition(":")[2].split(","))
-    return asked if asked and lacks else scope
+    return asked if asked and _rights(asked) - _rights(scope) else scope
+
+
+def _rights(scope: str) -> set[tuple[str, str]]:
+    """Return what may be done in which repository."""
+    parts = (one.rpartition(":") for one in scope.split())
+    return {(name, action) for name, _, actions in parts for action in actions.split(",")}
 
 
 def _life_s(token: str) -> float:

@@ -18,7 +18,9 @@ from insitu.adapters.azure.workspace import Workspace, open_workspace, without_g
 from insitu.adapters.remote import Launch, RemoteJobs
 from insitu.adapters.staging import on_the_machine, state_spec
 from insitu.crashpoints import crashpoint
+from insitu.egress import Door
 from insitu.errors import InsituError, TrainingFailed
+from insitu.journal import Journal
 from insitu.ports import BlobStore, Check, JobPhase, JobState, JobStatus
 from insitu.settings import AzureMlTraining, SiteSettings
 
@@ -49,7 +51,7 @@ class AzureMlJobs(RemoteJobs):
         secrets = training.secrets
         self.workspace = open_workspace(settings.azure)
         super().__init__(
-            launcher=CommandJobs(self.workspace, training),
+            launcher=CommandJobs(self.workspace, training, state),
             state=state,
             state_spec=on_the_machine(state_spec(settings.state), secrets.state, secrets.ca_bundle),
             secrets=secrets,
@@ -70,11 +72,15 @@ class CommandJobs:
 
     workspace: Workspace
     training: AzureMlTraining
+    state: BlobStore
 
     def start(self, launch: Launch) -> None:
         """Create the job; when the answer is lost, look whether it is there."""
         ignore = "".join(f"!{path}\n" for path in _files(launch.code))
         (launch.code / ".amlignore").write_text(f"*\n{ignore}")
+        told = {"arguments": launch.arguments, "environ": dict(launch.environ), "requirements": launch.requirements}
+        door = Door(Journal(self.state, launch.model, launch.run_key))
+        door.job(self.workspace.name, {"name": launch.job_id, **told}, launch.code)
         try:
             self.workspace.create(
                 lambda client: self._create(client, launch),

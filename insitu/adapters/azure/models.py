@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -109,6 +109,25 @@ class AzureMlModels:
         """Add or overwrite tags of a version."""
         self._retag(model, version, tags)
 
+    def aliases(self, model: str) -> Mapping[str, str]:
+        """Return the version that each alias names."""
+        folder = f"aliases/{model}/"
+        names = list(self.state.names(folder))
+        return {
+            name.removeprefix(folder).removesuffix(".json"): str(read_json(self.state, name)["version"])
+            for name in names
+        }
+
+    def remove(self, model: str, version: str) -> None:
+        """Archive the version: a workspace keeps all of them; what is kept on site of its files is taken away."""
+        if self._get(model, version):
+            self.archive(model, version)
+        with suppress(BlobNotFound):
+            number = read_json(self.state, _number_name(model, version))
+            write_json(self.state, _number_name(model, version), number | {"files": {}, "removed": True})
+        crashpoint("models:files-removed")
+        rmtree(self.work / model / version, ignore_errors=True)
+
     def archive(self, model: str, version: str) -> None:
         """Take a version out of what people choose from."""
         self._require(model, version)
@@ -118,9 +137,12 @@ class AzureMlModels:
         """Return the version's files: those kept on site, else those of the workspace if they are the same."""
         folder = self.work / version.name / version.version
         try:
-            parcel = read_json(self.state, _number_name(version.name, version.version))["files"]
+            number = read_json(self.state, _number_name(version.name, version.version))
+            parcel = number["files"]
         except BlobNotFound:
             raise _gone(version, "the site's state does not know this version") from None
+        if number.get("removed"):
+            raise _gone(version, "they were taken away by `insitu prune`")
         if folder.is_dir() and parcels.describe(folder) == parcel:
             return folder
         try:

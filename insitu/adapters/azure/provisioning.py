@@ -22,7 +22,7 @@ from insitu.adapters.azure.vm_network import network_parts
 from insitu.adapters.azure.workspace import Workspace, open_workspace
 from insitu.adapters.azure.workspace_parts import EnvironmentPart, TargetPart, find
 from insitu.adapters.vm_docker import VmDockerPart
-from insitu.images.client import LOOK_TIMEOUT, base_url, open_pool
+from insitu.images.connection import LOOK_TIMEOUT, base_url, open_pool
 from insitu.provisioning import Finding, Part
 from insitu.settings import AzureMlTraining, AzureSettings, SiteSettings, VmCompute
 

@@ -22,10 +22,16 @@ T = TypeVar("T")
 _READ_S, _LOAD_S = 60, 1800
 _REASONS = (
     (r"bind source path does not exist: (\S+)", "there is no file {0} on the Docker host", "put it there"),
-    (r"network (\S+) not found", "there is no network {0}", "make it with `docker network create`, or mend [training]"),
+    (
+        r"network (\S+) not found",
+        "there is no network {0}",
+        "make it with `docker network create`, or mend the settings",
+    ),
     (r"could not select device driver", "there is no driver for GPUs", "install the NVIDIA container toolkit there"),
     (r"No such image: (\S+)", "there is no image {0}", "load or pull it there, or leave image of [training] out"),
-    (r"[Mm]inimum memory limit|range of CPUs", "the limits do not fit the host", "mend memory_mb of [training]"),
+    (r"[Mm]inimum memory limit|range of CPUs", "the limits do not fit the host", "mend memory_mb in the settings"),
+    (r"port is already allocated|address already in use", "the port is taken", "free it, or name another port"),
+    (r"manifest unknown|not found: manifest", "the registry does not have the image", "publish it again"),
 )
 """What Docker says of a request that cannot be met, and what that means. Its other words stay there."""
 
@@ -36,9 +42,11 @@ class DockerHost:
 
     Args:
         address: `unix:///PATH` or `ssh://USER@HOST`.
+        named: Which setting holds it.
     """
 
     address: str
+    named: str = "host of [training]"
     _client: Any = field(default=None, init=False, repr=False)
 
     def ask(self, question: Callable[[docker.APIClient], T], what: str = "answer") -> T:
@@ -86,13 +94,32 @@ class DockerHost:
                 for line in client.load_image(archive):
                     if "error" in line:
                         raise NotReady(
-                            f"the Docker host {self.address} did not load the training image",
+                            f"the Docker host {self.address} did not load the image",
                             next_action="see whether its disk is full, and what its log says",
                         )
             finally:
                 client.timeout = _READ_S
 
         self.ask(send, "load an image")
+
+    def pull(self, repository: str, digest: str) -> None:
+        """Let the host fetch an image by digest from a registry."""
+
+        def fetch(client: docker.APIClient) -> None:
+            client.timeout = _LOAD_S
+            try:
+                for line in client.pull(repository, tag=digest, stream=True, decode=True):
+                    if "error" in line:
+                        raise NotReady(
+                            f"the Docker host {self.address} does not get an image from {repository}",
+                            found="an error of its daemon, or of the registry",
+                            wanted=digest,
+                            next_action="see that the host reaches and trusts the registry; its daemon's log says more",
+                        )
+            finally:
+                client.timeout = _READ_S
+
+        self.ask(fetch, "pull an image")
 
     def _refusal(self, exc: APIError, what: str) -> InsituError:
         status, text = exc.status_code or 0, str(exc.explanation or "")
@@ -128,5 +155,5 @@ class DockerHost:
         return BackendUnavailable(
             f"the Docker host {self.address} does not answer",
             found=type(exc).__name__,
-            next_action="see whether its daemon runs, and whether host of [training] is right",
+            next_action=f"see whether its daemon runs, and whether {self.named} is right",
         )

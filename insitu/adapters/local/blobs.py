@@ -39,7 +39,10 @@ class FolderBlobs:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Yield the names under *prefix*, in name order."""
-        files = (path for path in self.root.rglob("*") if path.is_file())
+        folder = prefix.rpartition("/")[0]  # nothing else need be looked through
+        if folder and not is_blob_name(folder):
+            return
+        files = (path for path in (self.root / folder).rglob("*") if path.is_file())
         names = (path.relative_to(self.root).as_posix() for path in files)
         yield from sorted(n for n in names if n.startswith(prefix) and is_blob_name(n))
 
@@ -47,10 +50,8 @@ class FolderBlobs:
         """Yield what names under *prefix* have up to their next slash, in name order."""
         place = self.root / prefix.rpartition("/")[0]
         found = [path.relative_to(self.root).as_posix() for path in place.iterdir()] if place.is_dir() else []
-        kept = (
-            name for name in found if name.startswith(prefix) and is_blob_name(name) and (self.root / name).is_dir()
-        )
-        yield from sorted(f"{name}/" for name in kept)
+        kept = (name for name in found if name.startswith(prefix) and is_blob_name(name))
+        yield from sorted(f"{name}/" for name in kept if _holds_files(self.root / name))
 
     def stat(self, name: str) -> Blob:
         """Return the blob's current version; raise `BlobNotFound`."""
@@ -92,6 +93,14 @@ class FolderBlobs:
                 written = self._write(name, temporary, data)
                 os.replace(temporary, path)
         return written
+
+    def delete(self, name: str, *, etag: str) -> None:
+        """Remove the version *etag*; raise `BlobNotFound`, `BlobChanged`. Folders stay: another may write there now."""
+        path = self._path(name)
+        with self._open(name), self._replacing():
+            with self._open(name) as fd:
+                self._require(name, fd, etag)
+            path.unlink()
 
     def _path(self, name: str) -> Path:
         require_blob_name(name)
@@ -149,6 +158,11 @@ class FolderBlobs:
         with open(self.root / ".lock", "w") as lock:
             flock(lock, LOCK_EX)
             yield
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether anything lies below: where blobs were deleted, their folders are left."""
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
 
 
 def _version(fd: int) -> Fingerprint:

@@ -31,10 +31,12 @@ class ProcessJobs:
 
     Attributes:
         withheld: Variables that no job is given, since code of the model could read them.
+        alone: What a job is started with so that it has no network; empty where it has that of this machine.
     """
 
     root: Path
     withheld: frozenset[str] = frozenset()
+    alone: tuple[str, ...] = ()
     backend: str = "process"
     poll_s: tuple[float, float] = (0.2, 0.2)
     limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class ProcessJobs:
             (folder / "spec.json").write_text(json.dumps(spec))
             with open(folder / "edge.txt", "wb") as own_output:
                 self._children[key] = subprocess.Popen(
-                    [sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
+                    [*self.alone, sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
                     env={name: value for name, value in os.environ.items() if name not in self.withheld},
                     stdin=subprocess.DEVNULL,
                     stdout=own_output,

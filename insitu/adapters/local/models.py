@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +121,33 @@ class MlflowModels:
         with _translated(model):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value)
+
+    def aliases(self, model: str) -> Mapping[str, str]:
+        """Return the version that each alias names."""
+        from mlflow.exceptions import MlflowException
+
+        if self._is_untouched:
+            return {}
+        with _translated(model):
+            try:
+                found = self._client.get_registered_model(model).aliases
+            except MlflowException as exc:
+                if exc.error_code in _ABSENT:
+                    return {}
+                raise
+        return {alias: str(version) for alias, version in found.items()}
+
+    def remove(self, model: str, version: str) -> None:
+        """Remove the files of a version, then the version; its run with the metrics stays. One that is gone is fine."""
+        there = next((one for one in self._versions(model) if one.version == version), None)
+        if there is None:
+            return
+        folder = Path(unquote(urlparse(there.uri).path))
+        if folder.is_relative_to(self.artifacts.resolve()):  # what others have registered lies elsewhere
+            shutil.rmtree(folder, ignore_errors=True)
+        crashpoint("models:files-removed")
+        with _translated(model):
+            self._client.delete_model_version(model, version)
 
     def archive(self, model: str, version: str) -> None:
         """Mark a version as archived."""

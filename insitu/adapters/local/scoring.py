@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,18 +17,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from insitu.errors import ImageFailed
+from insitu.adapters.local.confinement import Confined, confined, group_parent, without_network
+from insitu.errors import ImageFailed, OutOfMemory
 from insitu.images.manifest import parts_of
 from insitu.images.unpack import unpack_image
-from insitu.ports import ImageRegistry, Scorer
+from insitu.ports import SCORING_MEMORY_BYTES, ImageRegistry, Isolation, Scorer
 
 _POLL_S = 0.02
 _STOP_S = 15
-_NO_NETWORK = ("--user", "--map-root-user", "--net", "--")
+_NO_MEMORY = ("MemoryError", "bad_alloc")
 # The server's own line, which holds any class and nothing else, or the last line of a traceback.
 _CLASS = re.compile(
     r"^(?:the model cannot be loaded: |(?=[\w.]*(?:Error|Exception|Warning|Exit)(?::|$)))((?:\w+\.)*[A-Z]\w*)(?=:|$)",
@@ -50,45 +49,40 @@ class ProcessScoringHost:
     work: Path
     ready_timeout_s: float = 120.0
 
-    @cached_property
-    def isolated(self) -> bool:
-        """Whether servers run without a network: true where users may make namespaces."""
-        return bool(self._unshare)
-
-    @cached_property
-    def _unshare(self) -> tuple[str, ...]:
-        command = (shutil.which("unshare") or "unshare", *_NO_NETWORK)
-        try:
-            done = subprocess.run([*command, "true"], capture_output=True, check=False)
-        except FileNotFoundError:
-            return ()
-        return () if done.returncode else command
+    @property
+    def isolation(self) -> Isolation:
+        """A process: without a network, and in a control group of its own, where this machine allows that."""
+        network: Literal["none", "shared"] = "none" if without_network() else "shared"
+        return Isolation("process", network, "cgroup" if group_parent() else "rlimit")
 
     @contextmanager
-    def run(self, images: ImageRegistry, digest: str) -> Iterator[Scorer]:
-        """Start the image and wait until it is ready; raise `ImageFailed` with the reason."""
+    def run(self, images: ImageRegistry, digest: str, memory_bytes: int = SCORING_MEMORY_BYTES) -> Iterator[Scorer]:
+        """Start the image and wait until it is ready; see `ScoringHost`."""
         root = unpack_image(images, digest, self.work)
         config = _config(images, digest)
         # The socket's path may have 107 bytes at most, wherever the project is.
-        with tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp") as scratch:
-            path = Path(scratch, "s")
-            command = [*self._unshare, *_command(root, config), "--uds", str(path), "--end-with", str(os.getpid())]
-            with Path(scratch, "err").open("wb+") as errors:
+        with tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp") as scratch, confined(memory_bytes) as kept:
+            path, errors = Path(scratch, "s"), Path(scratch, "err")
+            command = [*kept.prefix, *_command(root, config), "--uds", str(path), "--end-with", str(os.getpid())]
+            with errors.open("wb+") as printed:
                 process = subprocess.Popen(
                     command,
                     env=_environment(root, config) | {"HOME": scratch, "TMPDIR": scratch},
                     cwd=scratch,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=errors,
+                    stderr=printed,
                     start_new_session=True,
                 )
-                try:
-                    scorer = SocketScorer(path, process.pid)
-                    self._wait(process, scorer, Path(scratch, "err"))
-                    yield scorer
-                finally:
-                    _stop(process)
+            try:
+                scorer = SocketScorer(path, process.pid)
+                self._wait(process, scorer, errors)
+                yield scorer
+            except ImageFailed:
+                _look_for_want(kept, errors, memory_bytes)
+                raise
+            finally:
+                _stop(process)
 
     def _wait(self, process: subprocess.Popen[bytes], scorer: SocketScorer, errors: Path) -> None:
         deadline = time.monotonic() + self.ready_timeout_s
@@ -105,6 +99,22 @@ class ProcessScoringHost:
             time.sleep(_POLL_S)
 
 
+def _look_for_want(kept: Confined, errors: Path, memory_bytes: int) -> None:
+    """Raise `OutOfMemory` where that is what ended the server, or kept it from its model."""
+    if kept.was_killed() or (kept.group is None and _class_in(errors) in _NO_MEMORY):
+        raise out_of_memory(memory_bytes) from None
+
+
+def out_of_memory(memory_bytes: int) -> OutOfMemory:
+    """Return what says that a server took more than *memory_bytes*."""
+    return OutOfMemory(
+        "the image's server takes more memory than it may, and was ended",
+        found=f"more than {memory_bytes / 1e6:,.0f} MB",
+        wanted=f"at most {memory_bytes / 1e6:,.0f} MB",
+        next_action="make the model smaller, or raise limits.max_memory_mb in model.toml",
+    )
+
+
 def _ready(scorer: SocketScorer) -> bool:
     try:
         return scorer.request("GET", "/ready")[0] == 200
@@ -113,8 +123,12 @@ def _ready(scorer: SocketScorer) -> bool:
 
 
 def _class_in(errors: Path) -> str | None:
-    """Return the last exception class that the server wrote; its text may hold values and stays here."""
-    found = _CLASS.findall(errors.read_text(errors="replace")[-20_000:])
+    return class_in(errors.read_text(errors="replace"))
+
+
+def class_in(printed: str) -> str | None:
+    """Return the last exception class that a server wrote; its text may hold values and stays where it is."""
+    found = _CLASS.findall(printed[-20_000:])
     return found[-1] if found else None
 
 
@@ -145,6 +159,8 @@ def _rooted(root: Path, paths: str) -> str:
 def _command(root: Path, config: dict[str, Any]) -> list[str]:
     """Return the entry point, run by the image's loader with the image's libraries only."""
     values = dict(str(one).split("=", 1) for one in config["Env"])
+    if "LD_LIBRARY_PATH" not in values:  # on the base of somebody else the entry point names our own loader
+        return [_rooted(root, one) if one.startswith("/") else str(one) for one in config["Entrypoint"]]
     interpreter, *arguments = config["Entrypoint"]
     loaders = sorted(root.glob("lib*/ld-linux-*.so.*"))
     if not loaders:
@@ -190,7 +206,7 @@ class SocketScorer:
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Return status and body of one HTTP request; raise `ImageFailed` when nobody answers."""
-        connection = _UnixConnection(self.path, self.timeout_s)
+        connection = UnixConnection(self.path, self.timeout_s)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
@@ -201,7 +217,9 @@ class SocketScorer:
             connection.close()
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path

@@ -1,0 +1,105 @@
+"""What no run speaks for: unpacked images, files of killed processes, words of flow runs that ended, unnamed parcels.
+
+Whoever looks holds the leases of all models. People may score and compare even so, hence what is unpacked or half
+written is touched only when it has lain there for a day, and what may be looked up, or be sent again by a job that has
+outlived its run, only after `keep_days`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from insitu.errors import ImageFailed
+from insitu.images.manifest import parts_of
+from insitu.journal import read_json
+from insitu.leases import look
+from insitu.removal import Item, delete, forget, size_of
+from insitu.settings import FolderStore, MlflowModels, RetentionSettings
+from insitu.wiring import Site
+
+FLOW_RUNS = "leases/flow-runs/"
+_SETTLED = timedelta(days=1)
+_SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+def leftovers(
+    site: Site, needed: Mapping[str, Iterable[str]], rules: RetentionSettings, now: datetime
+) -> Iterator[Item]:
+    """Yield what goes; *needed* are the digests of the images that stay, by model."""
+    yield from _unpacked(site, needed, now)
+    for path in _staged(site):
+        if _is_settled(path, now):
+            yield Item("leftover", str(path), size_of(path), partial(delete, path), "of a process that was killed")
+    for blob in site.state.list(FLOW_RUNS):
+        if now - blob.last_modified < timedelta(days=rules.keep_days):
+            continue
+        held = look(site.state, blob.name)
+        if held and (held.free or held.holder.life() != "alive"):
+            remove = partial(forget, site.state, [blob])
+            yield Item("lease", blob.name, blob.size_bytes, remove, "its flow run has ended")
+    yield from _parcels(site, timedelta(days=rules.keep_days), now)
+
+
+def _unpacked(site: Site, needed: Mapping[str, Iterable[str]], now: datetime) -> Iterator[Item]:
+    """Yield what is unpacked of images that do not stay; it is unpacked again when it is asked for."""
+    kept = {digest for digests in needed.values() for digest in digests}
+    kept |= {layer for model, digests in needed.items() for layer in _layers(site, model, digests)}
+    work = site.settings.compute.work / "scoring"
+    for path in sorted([*(work / "images").glob("sha256-*"), *(work / "unpacked-layers").glob("sha256-*")]):
+        if path.name.replace("-", ":", 1) not in kept and _is_settled(path, now):
+            why = "no image that stays needs it"
+            yield Item("unpacked", str(path), size_of(path), partial(delete, path), why)
+
+
+def _layers(site: Site, model: str, digests: Iterable[str]) -> Iterator[str]:
+    for digest in digests:
+        with suppress(ImageFailed):
+            there = site.layout(model).resolve(digest)
+            yield from (layer.digest for layer in (parts_of(there[1])[1] if there else ()))
+
+
+def _staged(site: Site) -> Iterator[Path]:
+    """Yield what processes write beside its place before they rename it, and do not leave when they end well."""
+    settings, work = site.settings, site.settings.compute.work
+    unpacked = (work / "scoring" / "images", work / "scoring" / "unpacked-layers")  # holds whole systems
+    for folder in (work, *unpacked):
+        yield from folder.glob(".staged-*")
+    stores = [settings.images.root, work / "jobs", work / "models", work / "reports", work / "batches"]
+    stores += [store.root for store in (settings.state,) if isinstance(store, FolderStore)]
+    stores += [models.artifacts for models in (settings.models,) if isinstance(models, MlflowModels)]
+    for folder in stores:
+        yield from sorted(folder.rglob(".staged-*"))
+
+
+def _parcels(site: Site, lain: timedelta, now: datetime) -> Iterator[Item]:
+    """Yield parts of files that neither a version nor a job names; none while a job is under way, which sends some."""
+    parts = [blob for blob in site.state.list("parcels/") if now - blob.last_modified >= lain]
+    names = {*site.state.names("jobs/")} if parts else set[str]()
+    if any(_is_open(site, names, job, lain, now) for job in {name.split("/")[1] for name in names}):
+        return
+    documents = [*names, *site.state.names("versions/")] if parts else []
+    read = (site.state.read(name).decode() for name in documents if name.endswith(".json"))
+    named = {digest for text in read for digest in _SHA256.findall(text)}
+    for blob in parts:
+        if blob.name.removeprefix("parcels/") not in named:
+            remove = partial(forget, site.state, [blob])
+            yield Item("parcel", blob.name, blob.size_bytes, remove, "no version and no job names it")
+
+
+def _is_open(site: Site, names: Set[str], job: str, lain: timedelta, now: datetime) -> bool:
+    """Tell whether a job on another machine may be under way: it was asked for, and its end is not known."""
+    spec, beat = f"jobs/{job}/spec.json", f"jobs/{job}/beat.json"
+    if spec not in names or now - site.state.stat(spec).last_modified >= lain:
+        return False
+    return beat not in names or not read_json(site.state, beat)["end"]
+
+
+def _is_settled(path: Path, now: datetime) -> bool:
+    with suppress(FileNotFoundError):
+        return now - datetime.fromtimestamp(path.lstat().st_mtime, UTC) >= _SETTLED
+    return False

@@ -1,0 +1,1 @@
+"""Proves that no record leaves: everything is opened, fingerprinted and scanned on site."""

@@ -1,0 +1,1 @@
+"""One module for each family of formats; `insitu.residency.decode` is the door."""

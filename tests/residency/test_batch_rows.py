@@ -1,0 +1,37 @@
+"""The rows that are looked for: all of a batch, or an even share of a large one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from insitu.residency.batch import rows_of, source_of
+
+
+def batches(*sizes: int) -> list[pa.RecordBatch]:
+    ends = np.cumsum(sizes)
+    return [pa.record_batch({"n": np.arange(end - size, end)}) for size, end in zip(sizes, ends, strict=True)]
+
+
+@pytest.mark.parametrize("sizes", [(1000,), (1,) * 300, (7, 500, 1, 90)])
+def test_of_more_rows_than_are_wanted_every_nth_is_kept(sizes: tuple[int, ...]) -> None:
+    rows = rows_of(batches(*sizes), max_rows=100)
+    kept = rows.table["n"].to_pylist()
+
+    assert rows.coverage() == {"rows": sum(sizes), "rows_looked_for": len(kept)}
+    assert 50 <= len(kept) <= 100
+    assert {*np.diff(kept)} == {kept[1]}
+
+
+def test_a_column_that_only_a_later_blob_has_is_looked_for_too() -> None:
+    rows = rows_of([pa.record_batch({"a": [1, 2]}), pa.record_batch({"a": [0.5], "b": ["an identifier"]})])
+    source = source_of(rows)
+
+    assert source.matrices[0].values.ravel().tolist() == [1.0, 2.0, 0.5]
+    assert source.words[0].values == (b"an identifier",)
+
+
+def test_a_batch_without_rows_or_columns_is_nothing_to_look_for() -> None:
+    assert source_of(rows_of([])).matrices == []
+    assert source_of(rows_of([pa.record_batch({"a": pa.array([], pa.int64())})])).matrices == []

@@ -57,6 +57,7 @@ SOON, LONG_AGO = iso(NOW + timedelta(days=1)), iso(NOW - timedelta(days=1))
         (("override",), LONG_AGO, None),
         ((), None, None),
     ],
+    ids=["asked", "approved", "overridden", "asked too long ago", "rejected", "overridden too long ago", "nobody"],
 )
 def test_what_waits_for_a_person_or_was_let_pass_stays(
     site: Site, kinds: tuple[Kind, ...], expires: str | None, reason: str | None

@@ -166,7 +166,9 @@ def _steps(run: Run) -> State[Any]:
     decision = check_limits(run, decision, version, image)
     if decision.outcome not in PUBLISHED:
         return _not_promoted(run, decision)
+    close(run, "Unfinished")  # from here on prune knows the version as this run's,
     publication = publish(run, decision, version, image)
+    close(run, "Unfinished")  # and rollback knows that it is published, whatever becomes of the deployments
     if run.model.targets(run.site.name):
         deploy(run, trained, decision, version, publication)
     return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from insitu.attesting import said_about_residency
 from insitu.egress import EGRESS, SCANNED, SIGNED
-from insitu.errors import InsituError
+from insitu.errors import AccessRefused, BackendUnavailable, InsituError, LeakFound
 from insitu.images.attest import Attested, attestations
 from insitu.images.statements import RESIDENCY
 from insitu.journal import Journal
@@ -108,7 +109,9 @@ def _of_ledger(record: Mapping[str, Any], journal: Journal, entries: Sequence[Ma
 
 
 def _of_scan(record: Mapping[str, Any]) -> Finding:
-    question, scan = "Does the model hold records of the data?", record["residency"]
+    question, scan, error = "Does the model hold records of the data?", record["residency"], record["error"]
+    if error and error["code"] == LeakFound.code:
+        return Finding(question, "proved", f"so it seemed, and it was refused: {error['found']}")
     if scan is None:
         why = "nobody scanned it" if record["training"] else "no model was trained"
         return Finding(question, "open", why)
@@ -134,7 +137,9 @@ def _of_files(record: Mapping[str, Any], journal: Journal, entries: Sequence[Map
 def _of_job(record: Mapping[str, Any]) -> Finding:
     question, training = "Could training send anything by itself?", record["training"]
     if training is None:
-        return Finding(question, "proved", "nothing was trained")
+        began = (record["validation"] or {}).get("success")
+        told = "nothing is on record of what its job saw" if began else "nothing was trained"
+        return Finding(question, "open" if began else "proved", told)
     if training.get("network") == "none":
         return Finding(question, "proved", "no: its job saw no network but its own loopback")
     return Finding(question, "open", f"its job ({training['backend']}) shared a network; who watches that?")
@@ -149,13 +154,19 @@ def _of_image(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterat
     if "pruned" in record and images.resolve(digest) is None:
         yield Finding(question, "open", f"it was pruned at {record['pruned']}: {images.name} has it no more")
         return
+    published = datetime.fromisoformat(record["finished"])
     try:
-        verified = verify_image(images, digest, trusted)
+        verified = verify_image(images, digest, trusted, now=published)
         found = list(attestations(images, digest, trusted))
+    except (BackendUnavailable, AccessRefused):
+        raise
     except InsituError as error:
         yield Finding(question, "broken", error.what)
         return
     yield Finding(question, "proved", f"{verified.hashed_bytes:,} bytes hashed; {'; '.join(verified.proved[1:3])}")
+    until = (record["decision"].get("approval") or {}).get("expires")
+    if until and datetime.fromisoformat(until).astimezone(UTC) < datetime.now(UTC):
+        yield Finding("May the image still be used?", "open", f"what a person decided held until {until}")
     question = "Does the residency statement say what is on record?"
     said = [one.predicate for one in found if isinstance(one, Attested) and one.kind == RESIDENCY]
     if not said:

@@ -60,10 +60,12 @@ def import_bundle(
     trusted: Collection[PublicKey],
     on_progress: Progress = _quiet,
     on_send: Callable[[Sent], None] = lambda _: None,
+    leave: Collection[str] = (),
 ) -> Bundle:
     """Publish what is in the bundle to *target* and return what that is; repeating it sends nothing.
 
-    Nothing is written before every byte of the file and the signatures have been verified.
+    The tags in *leave* stay where they are. Nothing is written before every byte of the file and the signatures have
+    been verified.
 
     Raises:
         UsageError: The file cannot be read.
@@ -77,7 +79,7 @@ def import_bundle(
         _require_own_tags(bundle)
         _require_base(bundle, target)
         verify_image(images, bundle.digest, trusted)
-        publish_image(bundle.digest, images, target, bundle.tags, on_send)
+        publish_image(bundle.digest, images, target, [tag for tag in bundle.tags if tag not in leave], on_send)
     return bundle
 
 

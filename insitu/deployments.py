@@ -126,12 +126,11 @@ def deploy_to(
     """
     done, failed = [], dict[str, InsituError]()
     reference = release.images.reference(release.digest)
-    facts = {"insitu.image": release.digest, "insitu.reference": reference}
     for target in targets:
         try:
             with site.alone_with(f"{_FOLDER}/{release.model}/{target.name}"):
                 if wanted():
-                    door.words(f"deployment to {target.name}", target.address, facts)
+                    door.published(f"deployment to {target.name}", target.address, release.images, release.digest)
                     done.append(_deploy(site, target, release, reference))
         except InsituError as error:
             failed[target.name] = error

@@ -23,6 +23,7 @@ from typing import Any
 from insitu.errors import EgressRefused
 from insitu.files import file_digests
 from insitu.images.attest import KIND_NOTE
+from insitu.images.manifest import parts_of
 from insitu.images.reading import read_document
 from insitu.images.statements import TITLES
 from insitu.images.transfer import Sent
@@ -30,7 +31,7 @@ from insitu.journal import Journal
 from insitu.ports import Descriptor, ImageRegistry
 from insitu.residency.code import require_code
 from insitu.residency.ledger import extended
-from insitu.residency.rules import require_facts, require_labels, require_tags
+from insitu.residency.rules import require_annotations, require_facts, require_labels, require_tags
 from insitu.settings import KNOWN_METRICS
 
 EGRESS = "egress"
@@ -40,6 +41,7 @@ SIGNED = "egress-signed"
 """The journal's name of how much of the ledger the residency statement of the image speaks of."""
 
 WORDS, CODE, SOFTWARE, BASE, STATEMENT = "words on the list", "code", "software", "base by digest", "statement"
+PUBLISHED = "published image"
 SCANNED: Mapping[str | None, str] = {
     "clear": "scanned: no record in it",
     "warned": "scanned: single values, within the limit",
@@ -51,6 +53,7 @@ Scan = Mapping[str, Any] | None
 """What a run's record says of the leak scan (`insitu.residency.verdict`); None: nobody scanned."""
 
 _LAYERS: Mapping[str | None, str] = {"base": BASE, "python": SOFTWARE, "environment": SOFTWARE, "server": SOFTWARE}
+_OF_A_BUNDLE = {"mediaType", "verificationMaterial", "dsseEnvelope"}
 _METADATA = "INSITU_METADATA="
 _METRICS = frozenset(KNOWN_METRICS)
 MODEL_CODE = "model"
@@ -103,11 +106,16 @@ class Door:
 
         return let_out
 
+    def published(self, what: str, destination: str, images: ImageRegistry, digest: str) -> None:
+        """Let a published image go on, to a target or into a bundle: its parts were let out before."""
+        if found := images.resolve(digest):
+            config, layers = parts_of(found[1])
+            size_bytes = len(found[1]) + sum(part.size_bytes for part in (config, *layers))
+            self._write(Sent(what, destination, size_bytes, digest.removeprefix("sha256:")), PUBLISHED)
+
     def _write(self, sent: Sent, clearance: str) -> None:
-        entries = self.journal.entry(EGRESS) or []
-        longer = extended(entries, sent.to_json(), clearance, datetime.now(UTC).isoformat(timespec="seconds"))
-        if len(longer) > len(entries):
-            self.journal.keep(EGRESS, longer)
+        now, entry = datetime.now(UTC).isoformat(timespec="seconds"), sent.to_json()
+        self.journal.change(EGRESS, lambda entries: extended(entries or [], entry, clearance, now))
 
 
 def _scanned(sent: Sent, scan: Scan) -> str:
@@ -118,10 +126,11 @@ def _scanned(sent: Sent, scan: Scan) -> str:
 
 
 def _software(sent: Sent, title: str | None) -> str:
-    if title not in _LAYERS:
+    kind = title and title.partition(" ")[0]  # of a base "base 1", "base 2", ...
+    if kind not in _LAYERS:
         found = f"a layer that holds {title}" if title else "a layer that the image that was tried does not have"
         raise _refused(sent, found, "a layer of that image")
-    return _LAYERS[title]
+    return _LAYERS[kind]
 
 
 def _document(source: ImageRegistry, sent: Sent) -> Any:
@@ -139,7 +148,7 @@ def _document(source: ImageRegistry, sent: Sent) -> Any:
 def _words(sent: Sent, document: Any) -> str:
     """Check what the configuration or the manifest of an image says."""
     config = document.get("config") or {}
-    require_labels(document.get("annotations") or {}, sent.what)
+    require_annotations(document.get("annotations") or {}, sent.what)
     require_labels(config.get("Labels") or {}, sent.what)
     for entry in config.get("Env") or ():
         if entry.startswith(_METADATA):
@@ -149,14 +158,22 @@ def _words(sent: Sent, document: Any) -> str:
 
 def _statement(sent: Sent, document: Any) -> str:
     """Check that this is a statement of a kind that insitu makes, or one of the two documents around it."""
-    if document == {}:
+    part = sent.what.rpartition(" ")[2]
+    if part == "configuration" and document == {}:
         return STATEMENT
-    kind = (document.get("annotations") or {}).get(KIND_NOTE)
-    if envelope := document.get("dsseEnvelope"):
-        kind = json.loads(base64.b64decode(envelope["payload"])).get("predicateType")
+    kind = (document.get("annotations") or {}).get(KIND_NOTE) if part == "manifest" else _kind_of(document)
     if kind not in TITLES:
         raise _refused(sent, f"a statement of kind {kind!a}", f"one of {', '.join(sorted(TITLES.values()))}")
     return STATEMENT
+
+
+def _kind_of(bundle: Mapping[str, Any]) -> str | None:
+    """Return the kind of the statement that a bundle holds; None where it holds something else, or something more."""
+    try:
+        payload = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"], validate=True))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return payload.get("predicateType") if set(bundle) <= _OF_A_BUNDLE and isinstance(payload, dict) else None
 
 
 def _refused(sent: Sent, found: str, wanted: str) -> EgressRefused:

@@ -12,16 +12,25 @@ from pathlib import Path
 from insitu.errors import naming_write_errors
 
 
-def file_names(folder: Path) -> list[str]:
-    """Return the files below *folder*, in name order; hidden files and byte code are left out."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    kept = sorted(name for name in names if not any(part.startswith((".", "__pycache__")) for part in name.parts))
-    return [name.as_posix() for name in kept]
+def file_names(folder: Path, *, hidden: bool = False) -> list[str]:
+    """Return the files below *folder*, in name order; without *hidden*, hidden files and byte code are left out."""
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [name.as_posix() for name in names if hidden or not _is_hidden(name)]
 
 
-def file_digests(folder: Path) -> dict[str, str]:
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith((".", "__pycache__")) for part in name.parts)
+
+
+def file_digests(folder: Path, *, hidden: bool = False) -> dict[str, str]:
     """Return the files of `file_names`, each with its hex sha256."""
-    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in file_names(folder)}
+    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in file_names(folder, hidden=hidden)}
+
+
+def drop_hidden(folder: Path) -> None:
+    """Remove hidden files and byte code below *folder*: nobody lists them, so nobody would look into them."""
+    for name in set(file_names(folder, hidden=True)) - set(file_names(folder)):
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager

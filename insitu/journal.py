@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -83,6 +84,30 @@ class Journal:
         self.keep(step, {"seconds": seconds, "value": TypeAdapter(kind).dump_python(value, mode="json")})
         crashpoint(f"{step}:recorded")
         return value
+
+    def change(self, what: str, changed: Callable[[Any], Any]) -> None:
+        """Keep what *changed* makes of what is kept, None where nothing is; what others write meanwhile is not lost."""
+        name = self.name(what)
+        while True:
+            self.fence()
+            try:
+                etag: str | None = self.state.stat(name).etag
+                before = json.loads(self.state.read(name, etag=etag))
+            except BlobNotFound:
+                etag, before = None, None
+            except BlobChanged:
+                continue
+            except ValueError:
+                before = read_json(self.state, name)  # says that it is damaged
+            if (value := changed(before)) == before:
+                return
+            data = json.dumps(value, indent=1).encode()
+            with suppress(BlobExists, BlobChanged):
+                if etag is None:
+                    self.state.create(name, data)
+                else:
+                    self.state.replace(name, data, etag=etag)
+                return
 
     def entry(self, what: str) -> Any:
         """Return what was kept: `{"seconds", "value"}` for a step that ended; None when nothing was."""

@@ -51,10 +51,13 @@ def significant(value: Any, digits: int = 4) -> Any:
 def finished(run: Run) -> dict[str, Any] | None:
     """Return the record of a run that has nothing left to do; None when there is work."""
     record: dict[str, Any] | None = run.journal.entry("record")
-    if record is None or record["state"] not in FINAL_STATES:
+    if record is None:
         return None
-    if "pruned" in record:  # what it made is gone, and its record is not to be written over
+    ended = record["state"] in FINAL_STATES
+    if "pruned" in record and (ended or record.get("publication")):  # what it published is gone, and stays gone
         return record
+    if not ended:
+        return None
     if record["state"] == "NotPromoted" and run.journal.entry(LIMITS) is None:
         stands = standing_of(run)  # of a record from before decisions were signed there is none
         return None if stands and (stands.asks or stands.outcome in PUBLISHED) else record
@@ -114,7 +117,7 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
         "decision": values["gate"],
         "model_version": values["register"],
         "image": values["containerize"],
-        "publication": values["publish"],
+        "publication": values["publish"] or _publication_before(run),
         "deployment": values["deploy"],
         "egress": run.journal.entry(EGRESS) or [],
         "state": state,
@@ -123,6 +126,13 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
         "finished": now(),
         "seconds": {step: entry["seconds"] for step, entry in entries.items() if entry},
     }
+
+
+def _publication_before(run: Run) -> dict[str, Any] | None:
+    """Return the publication that the record has: what goes to one more registry is published all the while."""
+    record = run.journal.entry("record") or {}
+    publication: dict[str, Any] | None = record.get("publication")
+    return None if "pruned" in record else publication
 
 
 def drift_summary(drift: Mapping[str, Any]) -> str:

@@ -102,7 +102,7 @@ def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersi
 def require_what_was_judged(run: Run, trained: Trained) -> None:
     """Raise `TrainingFailed` when the model's files are not those that were judged: they lay there for a while."""
     output = run.site.jobs.output(trained.job) / "output"
-    found = file_digests(output / "model")
+    found = file_digests(output / "model", hidden=True)
     changed = {name for name in {*found, *trained.files} if found.get(name) != trained.files.get(name)}
     export = output / "model.onnx"
     if trained.onnx and (not export.is_file() or sha256(export.read_bytes()).hexdigest() != trained.onnx.get("sha256")):
@@ -248,10 +248,10 @@ def publish_model(
     run.door.words("decision tags", run.site.models.place, facts)
     run.site.models.tag(model, version.version, facts)
     crashpoint("publish:tagged")
-    return Published(publication.reference, publication.digest, _crown(run, decision, version, image.digest))
+    return Published(publication.reference, publication.digest, _crown(run, decision, version, image.digest, let_out))
 
 
-def _crown(run: Run, decision: Decision, version: ModelVersion, digest: str) -> bool:
+def _crown(run: Run, decision: Decision, version: ModelVersion, digest: str, let_out: Callable[[Sent], None]) -> bool:
     """Make the version champion and `latest`; not when the champion has changed since the gate, or was rolled back."""
     model, site = run.model.name, run.site
     with site.alone_with(f"champions/{model}"):  # a rollback at the same time comes before this, or after
@@ -260,7 +260,7 @@ def _crown(run: Run, decision: Decision, version: ModelVersion, digest: str) -> 
             return False
         if version.version in site.withdrawals(model).withdrawn():
             return False
-        publish_image(digest, site.layout(model), site.registry(model), (version.version, "latest"))
+        publish_image(digest, site.layout(model), site.registry(model), (version.version, "latest"), let_out)
         crashpoint("publish:latest")
         site.models.set_alias(model, CHAMPION, version.version)
     return True

@@ -113,9 +113,9 @@ def _order(site: Site, model: str, published: Published, to: str | None, act: Ac
     ledger, champion = site.withdrawals(model), site.models.alias(model, CHAMPION)
     orders = ledger.orders()
     newest = orders[-1] if orders else None
-    if newest and to in (None, newest.to):
+    if newest and to in (None, newest.to) and champion:
         is_open = ledger.outcome(newest) is None
-        if is_open or (champion and champion.version == newest.to):
+        if champion.version == newest.to or (is_open and champion.version == newest.was):
             return newest
     if champion is None:
         raise UsageError(f"{model} has no champion: nothing was published", next_action=f"see `insitu history {model}`")

@@ -36,10 +36,12 @@ def audit(project: Path, model: str, version: str, html: Path | None, site: str,
     """
     from insitu.auditing import audit as audited
     from insitu.auditpage import page
-    from insitu.errors import naming_write_errors
+    from insitu.errors import UsageError, naming_write_errors
     from insitu.settings import load_site
     from insitu.wiring import open_site
 
+    if html and not html.parent.is_dir():
+        raise UsageError(f"there is no folder {html.parent} to write the page into")
     found = audited(open_site(project, load_site(project, site, os.environ)), model, version)
     if html:
         with naming_write_errors(html):
@@ -47,7 +49,7 @@ def audit(project: Path, model: str, version: str, html: Path | None, site: str,
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     else:
-        click.echo("\n".join(_lines(found)))
+        click.echo("\n".join([*_lines(found), *([f"page: {html}"] if html else [])]))
     sys.exit(0 if found.holds else 1)
 
 

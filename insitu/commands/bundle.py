@@ -62,7 +62,9 @@ def export(
     The same image gives the same bytes. It is an OCI layout as a tar: skopeo reads it as oci-archive:FILE:VERSION.
     """
     from insitu.bundles import LATEST, export_bundle, holder_of, layers_at
+    from insitu.egress import Door
     from insitu.errors import UsageError
+    from insitu.journal import Journal
     from insitu.lineage import Records
     from insitu.settings import load_settings
     from insitu.wiring import open_site
@@ -80,6 +82,7 @@ def export(
     there = {layer for one in without for layer in layers_at(one, lambda name: _open(name, place))}
     with _progress("writing") as on_progress:
         images = holder_of(digest, place.layout(model), published)
+        Door(Journal(place.state, model, record["run_key"])).published("bundle", str(output), images, digest)
         made = export_bundle(images, digest, output, tags, there, on_progress)
     if as_json:
         click.echo(json.dumps({"file": str(output), "bytes": made.size_bytes, **_told(made)}, indent=1))
@@ -109,8 +112,8 @@ def import_(project: Path | None, file: Path, to: str | None, keys: tuple[Path, 
 
     place, sent = site_of(project, site), list[Sent]()
     trusted = trusted_keys(keys, place)
-    with _target(place, file, to) as target, _progress("verifying") as on_progress:
-        done = import_bundle(file, target, trusted, on_progress, sent.append)
+    with _target(place, file, to) as (target, leave), _progress("verifying") as on_progress:
+        done = import_bundle(file, target, trusted, on_progress, sent.append, leave)
     reference = target.reference(done.tags[0] if done.tags else done.digest)
     if as_json:
         told = {"place": target.name, "reference": reference, **_told(done), "sent": [one.to_json() for one in sent]}
@@ -160,17 +163,21 @@ def _models(site: Site) -> set[str]:
 
 
 @contextmanager
-def _target(site: Site | None, file: Path, to: str | None) -> Iterator[ImageRegistry]:
+def _target(site: Site | None, file: Path, to: str | None) -> Iterator[tuple[ImageRegistry, tuple[str, ...]]]:
     """Yield what *to* names, else where the site publishes the model of the bundle, which nobody prunes meanwhile.
+
+    And the tags that stay: where the site has a champion, `latest` is its own, and `insitu rollback` moves both.
 
     Raises:
         UsageError: It is not clear where that is.
     """
+    from insitu.bundles import LATEST
     from insitu.errors import UsageError
     from insitu.images.bundle_file import open_bundle
+    from insitu.wiring import CHAMPION
 
     if to:
-        yield _open(to, site)
+        yield _open(to, site), ()
         return
     with open_bundle(file) as images:
         model = images.bundle.model
@@ -181,7 +188,7 @@ def _target(site: Site | None, file: Path, to: str | None) -> Iterator[ImageRegi
             wanted="--to oci:FOLDER or HOST/REPOSITORY, or the project that has this model",
         )
     with site.alone_with(f"champions/{model}"):
-        yield site.registry(model)
+        yield site.registry(model), (LATEST,) if CHAMPION in site.models.aliases(model) else ()
 
 
 def _told(made: Bundle) -> dict[str, Any]:

@@ -42,7 +42,23 @@ def verify(project: Path | None, image: str, keys: tuple[Path, ...], quick: bool
     trusted = trusted_keys(keys, place)
     with _opened(image, place, quick) as (images, digest):
         found = verify_image(images, digest, trusted, quick=quick)
+    _require_version(image, found)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(_lines(image, found)))
+
+
+def _require_version(image: str, found: Verified) -> None:
+    """Raise `SignatureRefused` where a tag that is a version names the image of another one."""
+    from insitu.errors import SignatureRefused
+    from insitu.images.references import split_reference
+
+    tag = "" if Path(image).is_file() else split_reference(image)[1]
+    if tag.isdecimal() and found.facts.get("version") != tag:
+        raise SignatureRefused(
+            f"{image} names the image of another version",
+            found=f"version {found.facts.get('version')} of {found.facts.get('model')}, which is well signed",
+            wanted=f"version {tag}",
+            next_action="somebody has moved the tag: take the image by its digest, and find out who",
+        )
 
 
 @contextmanager

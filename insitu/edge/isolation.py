@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -12,13 +13,16 @@ from typing import Literal
 _ROUTES = (("/proc/net/route", 0), ("/proc/net/ipv6_route", -1))
 """The kernel's tables of routes, and which word of a line names the device; see proc_net(5)."""
 
+_DAEMONS = ("/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
 _LOOPBACK = "lo"
 # From linux/sockios.h and linux/if.h: set the flags of an interface, of which the first is "up".
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
 def network() -> Literal["none", "shared"]:
-    """Return `none` where no route leads out of this process's machine; what cannot be told is shared."""
+    """Return `none` where no route leads out, nor a socket of a daemon that starts containers; else `shared`."""
+    if any(os.access(socket, os.W_OK) for socket in _DAEMONS):
+        return "shared"
     devices = set()
     for table, word in _ROUTES:
         try:

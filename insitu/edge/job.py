@@ -27,7 +27,7 @@ from insitu.attached import end_with
 from insitu.edge.command import FITS, train
 from insitu.edge.isolation import network, raise_loopback
 from insitu.errors import InsituError, TrainingFailed
-from insitu.files import file_digests, replace_file
+from insitu.files import drop_hidden, file_digests, replace_file
 
 EXAMPLES = ("input_example.json", "input_example.npz", "serving_input_example.json")
 
@@ -66,6 +66,7 @@ def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
             progress(log, 0.05, "training")
             train(folder, spec, log)
             drop_examples(folder / "output" / "model")
+            drop_hidden(folder / "output")
             (folder / "result.json").unlink(missing_ok=True)  # the command could have left one
             scanned = file_digests(folder / "output")
             residency = _look_for_leaks(folder, spec, log)
@@ -74,6 +75,7 @@ def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
         from insitu.edge.evaluate import evaluate
 
         result = evaluate(folder, spec) | {"overlap": overlap, "residency": residency}
+        drop_hidden(folder / "output")  # byte code of a model that has been loaded
         if residency and file_digests(folder / "output") != scanned:
             raise TrainingFailed(
                 "what the training command left was changed after it was searched for records",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from insitu.residency.columns import columns_of
 from insitu.residency.scan import Source
 from insitu.residency.sources import Matrix, Texts
 from insitu.residency.texts import Lines
@@ -64,7 +65,7 @@ def source_of(rows: Rows, fits: Path | None = None) -> Source:
     """Return what a scan looks for: *rows*, and the matrices that the hook left in the folder *fits*."""
     lines, words = list(_lines(rows.table)), list(_words(rows.table))
     matrices = [*_numbers(rows.table), *(fitted(fits) if fits and fits.is_dir() else ())]
-    return Source(matrices, lines, words)
+    return Source(matrices, lines, words, list(columns_of(rows.table)))
 
 
 def fitted(folder: Path) -> Iterator[Matrix]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from insitu.errors import EgressRefused
@@ -22,8 +23,8 @@ _SECRETS: Mapping[str, re.Pattern[bytes]] = {
     "a token": re.compile(rb"\beyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}\.|\bgh[pousr]_[A-Za-z0-9]{36}\b"),
     "a password in an address": re.compile(rb"://[^/\s:@'\"{}$]+:(?![A-Z_*.]+@)[^/\s@'\"{}$]{3,}@"),
 }
-_ROWS = re.compile(rb"(?:[^,;\t\n]*[,;\t]){2,}[^,;\t\n]*\n")
-_DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+_SEPARATORS = (b",", b";", b"\t", b"|")
+_DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".dat", ".data")
 _MOST_ROWS = 10
 
 
@@ -53,6 +54,16 @@ def _in(name: str, path: Path) -> Iterable[str]:
     if b"\0" in content:
         return ["what is no text"]
     found = [what for what, pattern in _SECRETS.items() if pattern.search(content)]
-    if name.lower().endswith(_DATA_ENDINGS) and len(_ROWS.findall(content)) > _MOST_ROWS:
+    if not name.endswith(".py") and _rows(content, 1 if name.lower().endswith(_DATA_ENDINGS) else 2) > _MOST_ROWS:
         found.append("rows of a table")
     return found
+
+
+def _rows(content: bytes, separators: int) -> int:
+    """Return the most lines, one after the other, that have equally many of a separator, *separators* at least."""
+    lines, most = content.splitlines(), 0
+    for separator in _SEPARATORS:
+        counts = [line.count(separator) for line in lines]
+        runs = (len(list(run)) for count, run in groupby(counts) if count >= separators)
+        most = max(most, *runs, 0)
+    return most

@@ -18,7 +18,7 @@ from insitu.errors import EgressRefused
 _HEX, _DIGEST = r"[0-9a-f]{64}", r"sha256:[0-9a-f]{64}"
 _NAME, _VERSION = r"[\w-]{1,100}", r"\d{1,9}"
 _PERSON = r"[^\x00-\x1f\x7f]{1,100}"
-_REFERENCE = r"[\w.:/@ \-~+%]{1,500}"
+_REFERENCE = r"[^\x00-\x1f\x7f]{1,500}"  # an address or a folder that the site's settings name
 _MOMENT = r"\d{4}-\d\d-\d\d(T[\d:.+Z-]{5,20})?"
 
 TAGS: Mapping[str, str] = {
@@ -58,7 +58,7 @@ STANDARD: Mapping[str, str] = {
 }
 """Labels and annotations that other tools know."""
 
-_LABEL, _STANDARD, _METRIC = "io.insitu.", "org.opencontainers.image.", "metric."
+_LABEL, _METRIC = "io.insitu.", "metric."
 _DIGITS = 4
 
 
@@ -71,13 +71,19 @@ def require_tags(tags: Mapping[str, str], metrics: frozenset[str], what: str) ->
             _require(name, value, TAGS, what)
 
 
-def require_labels(labels: Mapping[str, str], what: str) -> None:
-    """Raise `EgressRefused` for a label of ours that is not on the list; others came with the base, as it has them."""
-    for name, value in labels.items():
+def require_annotations(annotations: Mapping[str, str], what: str) -> None:
+    """Raise `EgressRefused` for what the manifest of an image says and is not on the list: all of it is ours."""
+    for name, value in annotations.items():
         if name.startswith(_LABEL):
             _require(name.removeprefix(_LABEL), value, FACTS, what)
-        elif name.startswith(_STANDARD):
+        else:
             _require(name, value, STANDARD, what)
+
+
+def require_labels(labels: Mapping[str, str], what: str) -> None:
+    """Raise `EgressRefused` for a label of ours that is not on the list; others came with the base, as it has them."""
+    ours = {name: value for name, value in labels.items() if name.startswith(_LABEL)}
+    require_annotations(ours, what)
 
 
 def require_facts(text: str, what: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from insitu.residency.columns import Column, Runs
 from insitu.residency.confirm import Found, Suspect, confirm
 from insitu.residency.decode import Part, Unopened
 from insitu.residency.fingerprints import ENCODINGS, Encoding, Layout, layouts, strong_words
@@ -28,6 +29,7 @@ from insitu.residency.texts import Lines, Words, extents
 SCANNER = "insitu-residency/1"
 
 _MARGIN_BITS = 10.0
+_MOST_BYTES_BITS = 34.0  # of 16 GB, which is the most that is opened
 """Expected coincidences per artifact: at most one in a thousand."""
 _HELD_BYTES = 64 << 20
 
@@ -42,6 +44,7 @@ class Detectors:
     lines: bool = True
     words: bool = True
     printed: bool = True
+    columns: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class Source:
         matrices: Numbers of the batch, and what `fit` was given.
         lines: Whole rows, or long values, as text.
         words: Columns of words.
+        columns: Columns of all kinds, in the order of the rows.
     """
 
     matrices: Sequence[Matrix]
     lines: Sequence[Lines] = ()
     words: Sequence[Texts] = ()
+    columns: Sequence[Column] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Scanner:
         wide = [*self._row_hashes(), *(lines.chosen(self.key) for lines in self._lines)]
         narrow = [*self._cell_hashes(), self._words.hashes(self.key)]
         self.index = Index(self.key, *(Filter.of(parts, self.key) for parts in (wide, narrow)))
+        least = math.log2(max(2, self.index.entries)) + _MOST_BYTES_BITS + _MARGIN_BITS
+        self._runs = Runs.of(list(self.source.columns) if wanted.columns else [], least)
         self._seconds = time.monotonic() - started
 
     def scan(self, parts: Iterable[Part | Unopened]) -> Scan:
@@ -121,6 +128,7 @@ class Scanner:
                 unopened.append(part)
                 continue
             scanned += len(part.data)
+            leaks += self._run_leaks(part)
             if not part.seen:  # else it was searched within the part that holds it
                 held.take(part, *self.index.search(part.data))
             if held.size_bytes > _HELD_BYTES:
@@ -136,6 +144,11 @@ class Scanner:
             self._threshold(scanned),
             time.monotonic() - started + self._seconds,
         )
+
+    def _run_leaks(self, part: Part) -> Iterator[Leak]:
+        """Yield columns of the data that stand in *part* in their order."""
+        for name, rows in self._runs.found_in(part.data).items():
+            yield Leak(part.path, "rows", ("the batch", name), (name,), frozenset(rows), "a column in its order")
 
     def _threshold(self, scanned: int) -> float:
         return math.log2(max(2, self.index.entries)) + math.log2(max(2, scanned)) + _MARGIN_BITS

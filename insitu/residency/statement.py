@@ -10,7 +10,7 @@ from typing import Any
 
 NOT_CHECKED = (
     "records written so that they are hidden: XOR, least significant bits of weights, encryption",
-    "single short values: words, and numbers of few digits",
+    "single short values, and shuffled rows of a few columns of low precision",
     "rows that a model was fitted to outside of scikit-learn, where they were transformed before",
     "what can be inferred from a model: who was in the data, and attributes of people",
     "records in layers of software and of the base: those are made of packages, or taken by digest",

@@ -14,6 +14,7 @@ from insitu.settings.forms import (
     ListenAddress,
     Name,
     ProjectPath,
+    TargetName,
     Text,
 )
 from insitu.settings.strict import Strict
@@ -24,7 +25,7 @@ class Target(Strict):
 
     has_own_name: ClassVar[bool] = True
 
-    name: Name = Field(description="what people call it; each once")
+    name: TargetName = Field(description="what people call it; each once")
     when: Literal["promoted", "approved"] = Field(
         default="promoted", description="each version that becomes champion, or only one that a person has let pass"
     )

@@ -67,6 +67,13 @@ _PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
 
 Text = Annotated[str, _form(r"\S(.*\S)?", _ONE_LINE)]
 Name = Annotated[str, _form("[a-z0-9][a-z0-9_-]*", "a file or folder name of a-z, 0-9, - and _")]
+TargetName = Annotated[
+    str,
+    _form(
+        "(?!.*-(before|trial)$)[a-z0-9][a-z0-9_-]*",
+        "a name of a-z, 0-9, - and _ that does not end in -before or -trial",
+    ),
+]
 Container = Annotated[str, _form("(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", "3 to 63 of a-z, 0-9 and single -")]
 Delimiter = Annotated[str, _form("[\t !#-~]", "one ASCII character, such as ; or a tab")]
 BlobPattern = Annotated[str, _form(r"[^/\s](.*\S)?", "a pattern relative to the container, such as *.parquet")]

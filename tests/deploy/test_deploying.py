@@ -13,6 +13,7 @@ from deploy_helpers import Estate
 from insitu.deployments import deployed
 from insitu.errors import BackendUnavailable, SettingsError
 from insitu.lineage import finished
+from insitu.residency.ledger import require_whole
 from insitu.runs import open_run
 
 TARGETS = """
@@ -178,6 +179,17 @@ def test_a_folder_keeps_the_bundle_before_and_no_more(estate: Estate) -> None:
     assert pointer(estate)["version"] == "5"
 
 
+def test_a_bundle_that_is_written_again_leaves_the_one_before(estate: Estate) -> None:
+    estate.configure(TARGETS.partition('[[deploy]]\nname = "line-1"')[0])
+    next_deployed(estate, 4)
+    next_deployed(estate, 5)
+    (estate.root / "var/drop" / pointer(estate)["bundle"]).unlink()  # somebody has moved it away instead of copying it
+    run = open_run(estate.root, "flights", "local")
+    estate.deploy(run)
+    assert len(list((estate.root / "var/drop").glob("*.bundle"))) == 2
+    assert (estate.root / "var/drop" / pointer(estate)["before"]).is_file()
+
+
 def test_a_target_wants_what_it_stands_on(estate: Estate) -> None:
     estate.configure(TARGETS + '\n[[deploy]]\nname = "cloud"\nkind = "azure-ml-endpoint"\nendpoint = "flights"\n')
     with pytest.raises(SettingsError) as refused:
@@ -193,3 +205,12 @@ def test_the_doctor_asks_every_target(estate: Estate) -> None:
     assert told["target edge of flights"]["found"] == "runs no image of it yet"
     assert not told["target away of flights"]["ok"]
     assert "host of [[deploy]]" in told["target away of flights"]["next_action"]
+
+
+def test_a_bundle_that_is_carried_away_is_in_the_ledger(estate: Estate, tmp_path: Path) -> None:
+    file = tmp_path / "two.bundle"
+    estate.insitu("bundle", "export", "flights", "2", "-o", str(file))
+    key = estate.insitu("show", "flights", "2")["run_key"]
+    entries = json.loads((estate.root / "var/state/runs/flights" / key / "egress.json").read_text())
+    require_whole(entries)
+    assert (entries[-1]["what"], entries[-1]["destination"]) == ("bundle", str(file))

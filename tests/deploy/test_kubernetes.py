@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -47,12 +48,13 @@ GROUPS: dict[str, Any] = {
 
 
 class Cluster(ThreadingHTTPServer):
-    """What lies in the cluster; pods of images whose digest is in *broken* do not come up."""
+    """What lies in the cluster; pods of images whose digest is in *broken* do not come up; *away*: it hangs up."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Api)
         self.objects: dict[str, dict[str, Any]] = {}
         self.broken: set[str] = set()
+        self.away = False
 
 
 class _Api(BaseHTTPRequestHandler):
@@ -69,6 +71,9 @@ class _Api(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         path, _, query = self.path.partition("?")
+        if self.server.away:
+            self.close_connection = True
+            return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["Content-Type"] == "application/apply-patch+yaml"
         assert "fieldManager=insitu" in query
@@ -145,3 +150,35 @@ def test_a_cluster_that_is_away_is_no_answer(target: KubernetesTarget, cluster: 
     cluster.server_close()
     with pytest.raises(BackendUnavailable):
         target.put(release("1", tmp_path))
+
+
+def test_what_served_before_is_known_still_after_a_rollout_that_was_interrupted(
+    cluster: Cluster, target: KubernetesTarget, tmp_path: Path
+) -> None:
+    first, second, third = (release(version, tmp_path) for version in "123")
+    target.put(first)
+    cluster.away = True
+    with pytest.raises(BackendUnavailable):
+        target.put(second)
+    cluster.away = False
+    assert second.digest in target.settings.file.read_text()
+    cluster.broken.add(second.digest)
+    with pytest.raises(DeployFailed):
+        target.put(second)
+    assert target.serves() == first.digest
+    assert first.digest in target.settings.file.read_text()
+
+    kept = target.settings.file.with_name("line.yaml.before")
+    assert not kept.exists()
+    kept.write_text(target.manifest(second))  # killed when the pods of the first had come up, before it was taken away
+    cluster.broken.add(third.digest)
+    with pytest.raises(DeployFailed):
+        target.put(third)
+    assert (target.serves(), kept.exists()) == (first.digest, False)
+
+
+def test_a_pod_may_take_as_long_as_the_settings_say(target: KubernetesTarget, tmp_path: Path) -> None:
+    patient = replace(target, settings=target.settings.model_copy(update={"ready_timeout_s": 601}))
+    deployment = next(iter(yaml.safe_load_all(patient.manifest(release("1", tmp_path)))))
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert 601 <= probe["periodSeconds"] * probe["failureThreshold"] < 604

@@ -11,7 +11,7 @@ import pytest
 from deploy_helpers import Estate
 
 from insitu.errors import SignatureRefused
-from insitu.lineage import finished
+from insitu.lineage import close, finished
 from insitu.runs import open_run
 
 
@@ -74,6 +74,33 @@ def test_a_rollback_that_was_killed_is_gone_on_with(estate: Estate) -> None:
         "1-done.json",
         "1.json",
     ]
+
+
+def ordered_and_killed(estate: Estate) -> None:
+    command = [sys.executable, "-m", "insitu", "rollback", "flights", "--project", str(estate.root)]
+    environ = {**os.environ, "INSITU_CRASH_AT": "rollback:ordered"}
+    assert subprocess.run(command, env=environ, capture_output=True, check=False).returncode == -9
+
+
+def test_an_order_of_another_champion_is_not_gone_on_with(estate: Estate) -> None:
+    ordered_and_killed(estate)  # from 2 to 1
+    third = estate.next_version(4)
+    assert estate.champion == "3"
+    told = estate.insitu("rollback", "flights")
+    assert (told["was"], told["to"], told["order"]) == ("3", "1", "rollbacks/flights/2.json")
+    site = open_run(estate.root, "flights", "local").site
+    assert site.withdrawals("flights").withdrawn() == {"2", "3"}
+    assert (estate.champion, estate.tagged("3")) == ("1", third)
+
+
+def test_a_run_that_is_ended_while_it_is_published_to_one_more_registry_can_be_rolled_back(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, registry_host: str
+) -> None:
+    monkeypatch.setenv("INSITU_SITE__REGISTRY", registry_host)
+    close(open_run(estate.root, "flights", "local"), "Unfinished")  # as a start does it, before it does anything
+    monkeypatch.delenv("INSITU_SITE__REGISTRY")
+    told = estate.insitu("rollback", "flights")
+    assert (told["was"], told["to"], estate.champion) == ("2", "1", "1")
 
 
 def test_history_and_show_tell_of_it(estate: Estate) -> None:

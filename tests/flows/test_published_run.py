@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import INSITU, NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
+from flow_helpers import INSITU, KILLED, NOBODY_HOME, NewProject, Project, PublishedRun, audit, put_month
 from prefect_server import PrefectServer
 
 from insitu.adapters.local.images import LayoutImages
@@ -319,3 +319,18 @@ def test_an_auditor_sees_a_list_that_was_altered(published: PublishedRun, new_pr
     told = project.run("audit", "flights").require(1).out
     assert "broken" in told
     assert "does not follow" in told
+
+
+def test_a_run_that_is_killed_while_it_deploys_is_on_record_as_published(
+    published: PublishedRun, new_project: NewProject
+) -> None:
+    project = new_project("killed while it deploys", like=published.project)
+    with (project.root / "models/flights/model.toml").open("a") as settings:
+        settings.write('\n[[deploy]]\nname = "edge"\nkind = "bundle"\nfolder = "var/drop"\n')
+    for file in project.var.glob("state/runs/flights/*/*.json"):  # as in its first start, at that point
+        if file.name == "record.json" or file.name.startswith("publish-"):
+            file.unlink()
+    project.retrain(INSITU_CRASH_AT="deploy:before").require(KILLED)
+    (record,) = project.kept("record")
+    assert (record["state"], record["model_version"]["version"]) == ("Unfinished", "1")
+    assert record["publication"]["digest"] == published.record["image"]["digest"]

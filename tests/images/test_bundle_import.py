@@ -55,6 +55,11 @@ def test_what_is_imported_is_what_was_exported_and_verifies_there(
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
+def test_a_tag_that_is_to_stay_stays(made: Attested, file: Path, target: LayoutImages) -> None:
+    import_bundle(file, target, TRUSTED, leave=("latest",))
+    assert list(target.tags()) == ["1"]
+
+
 @pytest.mark.registry
 def test_it_goes_into_a_registry_and_a_second_time_sends_nothing(
     made: Attested, file: Path, registry_host: str

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
+import socketserver
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,7 +27,7 @@ from insitu.adapters.azure.endpoint import EndpointTarget
 from insitu.adapters.azure.workspace import open_workspace
 from insitu.adapters.docker.target import DockerTarget
 from insitu.adapters.local.images import LayoutImages
-from insitu.errors import DeployFailed, ImageFailed
+from insitu.errors import BackendUnavailable, DeployFailed, ImageFailed
 from insitu.images.assemble import Image, assemble_image
 from insitu.images.client import RegistryImages
 from insitu.images.manifest import CONFIG_TYPE, MANIFEST_TYPE, canonical, parts_of, to_json
@@ -123,6 +129,45 @@ def test_an_image_that_fails_on_the_port_gives_it_back(
     assert containers(docker) == ["insitu-flights-line-1 running"]
 
 
+def test_a_daemon_that_cannot_start_the_new_container_starts_the_old_one_again(
+    docker: Docker, target: DockerTarget, release: Release, second: Release, tmp_path: Path
+) -> None:
+    target.put(release)
+    with daemon_front(docker, tmp_path / "front.sock", f"/containers/{target.container}/start") as address:
+        fronted = replace(target, settings=target.settings.model_copy(update={"host": address}))
+        with pytest.raises(BackendUnavailable, match="in trouble"):
+            fronted.put(second)
+    assert target.serves() == release.digest
+    wait_until(lambda: answers_again(target, "7"))
+    assert containers(docker) == ["insitu-flights-line-1 running"]
+
+
+def test_a_server_that_ends_in_the_moment_when_it_is_asked_says_so(
+    docker: Docker, target: DockerTarget, release: Release, layout: LayoutImages, tmp_path: Path
+) -> None:
+    trial = f"{target.container}-trial"
+    ended = partial(wait_until, lambda: docker("inspect", "--format", "{{.State.Status}}", trial) == "exited")
+    with daemon_front(docker, tmp_path / "front.sock", f"/containers/{trial}/exec", ended) as address:
+        fronted = replace(target, settings=target.settings.model_copy(update={"host": address}))
+        with pytest.raises(DeployFailed, match="exit status 3"):
+            fronted.put(replace(release, digest=ends_at_once(layout, release.digest)))
+    assert containers(docker) == []
+
+
+def test_a_container_of_something_else_is_left_alone(docker: Docker, target: DockerTarget, release: Release) -> None:
+    target.put(release)
+    image = json.loads(docker("inspect", target.container))[0]["Image"]
+    docker("rm", "--force", target.container)
+    names = (target.container, f"{target.container}-trial", f"{target.container}-before")
+    others = ("", "io.insitu.model=flights-line io.insitu.target=1", "io.insitu.model=flights io.insitu.target=line")
+    for name, labels in product(names, others):
+        docker("create", "--name", name, *(f"--label={one}" for one in labels.split()), image)
+        with pytest.raises(DeployFailed, match=f"the container {name}"):
+            target.put(release)
+        assert containers(docker) == [f"{name} created"]
+        docker("rm", name)
+
+
 def test_a_change_that_was_interrupted_is_gone_on_with(
     docker: Docker, target: DockerTarget, release: Release, second: Release
 ) -> None:
@@ -194,10 +239,45 @@ def test_traffic_moves_when_the_next_deployment_has_answered_and_moves_back(
         endpoint.put(broken)
     assert (endpoint.serves(), deployments()) == (second.digest, {"v7": 0, "v8": 100})
 
+    with estate.shelf("azure-ml-onlineEndpoints").changing() as endpoints:  # as a change leaves it that has failed
+        endpoints["flights-late"]["properties"]["provisioningState"] = "Failed"
+    with pytest.raises(DeployFailed):
+        endpoint.put(broken)
+    assert (endpoint.serves(), deployments()) == (second.digest, {"v7": 0, "v8": 100})
+
     estate.journal.clear()
     endpoint.put(first)  # a rollback: it is there still, and only traffic moves
     assert (endpoint.serves(), deployments()) == (first.digest, {"v7": 100, "v8": 0})
     assert not [line for line in estate.journal.lines() if line.method == "PUT" and "/deployments/" in line.path]
+
+
+@contextmanager
+def daemon_front(docker: Docker, path: Path, refused: str, when: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """Stand before the daemon and refuse one thing once, as it does when a port cannot be opened; not until *when*."""
+    left = [refused.encode()]
+
+    class Front(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as daemon:
+                daemon.connect(docker.address.removeprefix("unix://"))
+                while ready := select.select([self.request, daemon], [], [])[0]:
+                    said = ready[0].recv(1 << 16)
+                    if not said:
+                        return
+                    if ready[0] is self.request and left and left[0] in said.partition(b"\r\n")[0]:
+                        left.clear()
+                        when()
+                        body = b'{"message":"driver failed programming external connectivity"}'
+                        head = b"HTTP/1.1 500 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                        self.request.sendall(head % len(body) + body)
+                    else:
+                        (daemon if ready[0] is self.request else self.request).sendall(said)
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Front) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{path}"
+        server.shutdown()
 
 
 def _never(_scorer: Scorer) -> None:

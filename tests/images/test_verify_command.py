@@ -45,6 +45,15 @@ def test_an_image_is_verified_by_tag_and_by_digest_and_the_proof_is_told_line_by
         assert "  NOT proved that no record left: no residency statement" in lines
 
 
+def test_a_tag_that_is_a_version_names_the_image_of_that_version(ours: Attested) -> None:
+    found = ours.images.resolve("1")
+    assert found
+    ours.images.tag("8", *found)
+    done = verify(ours.images.reference("8"), "--key", "ours.pub")
+    assert done.exit_code == 1
+    assert "the image of another version" in done.stderr
+
+
 def test_as_json_it_is_one_value_for_a_proof_and_for_a_refusal(ours: Attested) -> None:
     told = json.loads(verify(ours.images.reference("1"), "--key", "ours.pub", "--json", "--quick").stdout)
     assert (told["verified"], told["digest"], told["facts"]["version"]) == (True, ours.digest, "1")

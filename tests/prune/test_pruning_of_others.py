@@ -105,6 +105,9 @@ def test_a_run_that_was_pruned_is_done_and_its_record_is_not_written_over(make_r
         assert finished(run) == record
     run.journal.keep("record", record | {"state": "Failed"})
     assert finished(run) is None
+    record |= {"state": "Failed", "publication": {"digest": "sha256:1"}}  # in deploying, and then rolled back from
+    run.journal.keep("record", record)
+    assert finished(run) == record
 
 
 @pytest.fixture

@@ -221,6 +221,14 @@ MODEL_MISTAKES = {
         "margin = 0.01", "confidence = 95", 25, "gate.confidence", "95", "more than 0.5, less than 1"
     ),
     "no golden rows": Mistake("20", "0", 32, "smoke.golden_rows", "0", "at least 1"),
+    "the name of another target's container": Mistake(
+        "[smoke]",
+        '[[deploy]]\nname = "line-before"\nkind = "docker"\n\n[smoke]',
+        31,
+        "deploy[0].name",
+        '"line-before"',
+        "does not end in -before or -trial",
+    ),
     "capital true": Mistake("= 20", "= True", 32, "", "Invalid value", "TOML", "lower case"),
 }
 

@@ -85,7 +85,7 @@ def test_a_promoted_model_is_allowed_by_the_verdict_on_record(run: Run) -> None:
     assert require_allowed(run).record.verdict == "promote"
 
 
-@pytest.mark.parametrize("name", ["model/MLmodel", "model/more.pkl", "model.onnx"])
+@pytest.mark.parametrize("name", ["model/MLmodel", "model/more.pkl", "model/.rows", "model.onnx"])
 def test_files_that_are_not_those_that_were_judged_are_not_released(run: Run, name: str) -> None:
     output = run.site.jobs.output("job") / "output"
     (output / "model").mkdir(parents=True)

@@ -49,8 +49,12 @@ def test_secrets_data_and_what_is_no_code_are_named_without_being_shown(
 
 def test_a_table_beside_the_code_is_refused_and_a_short_list_is_not(tmp_path: Path) -> None:
     require_code(put(tmp_path, **{"airports.csv": b"code,name,zone\nJFK,Kennedy,5\nLGA,LaGuardia,5\n"}))
-    with pytest.raises(EgressRefused, match="rows of a table"):
-        require_code(put(tmp_path, **{"sample.csv": b"a,b,c\n" + b"1,2,3\n" * 50}))
+    prose = b"First, we load the data, then, if all is well, we fit; see above.\nSecond, nothing.\n" * 20
+    require_code(put(tmp_path, **{"README.md": prose, "params.json": b'{"a": 1,\n "b": 2,\n "c": 3}\n'}))
+    tables = {"sample.csv": b"1,2,3\n", "two.csv": b"1,2\n", "rows.txt": b"1\t2\t3\n", "list.json": b"[1, 2, 3],\n"}
+    for name, row in tables.items():
+        with pytest.raises(EgressRefused, match="rows of a table"):
+            require_code(put(tmp_path, **{name: row * 50}))
 
 
 def test_an_address_with_a_variable_for_its_password_is_no_secret(tmp_path: Path) -> None:

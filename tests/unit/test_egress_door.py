@@ -84,7 +84,7 @@ def test_a_file_that_the_scan_blocks_stays(door: Door) -> None:
 
 
 def test_an_image_goes_part_by_part(door: Door, images: LayoutImages, tmp_path: Path) -> None:
-    titles = {"a": "base", "b": "environment", "c": "server", "d": "model"}
+    titles = {"a": "base 1", "b": "environment", "c": "server", "d": "model"}
     layers = [{"digest": f"sha256:{letter * 64}", "title": title} for letter, title in titles.items()]
     let_out = door.image(images, layers, CLEAR)
     for letter in titles:
@@ -114,6 +114,9 @@ def test_an_image_goes_part_by_part(door: Door, images: LayoutImages, tmp_path: 
         ("image manifest", {"annotations": {"org.opencontainers.image.description": ROW}}),
         ("attestation layer", bundle("https://example.org/rows")),
         ("attestation layer", {"rows": [ROW]}),
+        ("attestation layer", bundle("https://slsa.dev/provenance/v1") | {"rows": [ROW]}),
+        ("attestation layer", {"annotations": {"dev.sigstore.bundle.predicateType": "urn:insitu:decision:v1"}}),
+        ("attestation layer", {}),
         ("attestation manifest", {"annotations": {"rows": ROW}}),
         ("image manifest", [ROW]),
     ],

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from insitu.errors import EgressRefused
-from insitu.residency.rules import require_facts, require_labels, require_tags
+from insitu.residency.rules import require_annotations, require_facts, require_labels, require_tags
 
 HEX, DIGEST = "a" * 64, f"sha256:{'a' * 64}"
 METRICS = frozenset({"roc_auc", "log_loss"})
@@ -65,12 +65,18 @@ def test_a_metric_has_four_significant_digits(value: str) -> None:
         require_tags({"metric.roc_auc": value}, METRICS, "tags")
 
 
-@pytest.mark.parametrize(
-    "label", ["io.insitu.note", "io.insitu.model", "org.opencontainers.image.description", "io.insitu.version"]
-)
+@pytest.mark.parametrize("label", ["io.insitu.note", "io.insitu.model", "io.insitu.version"])
 def test_a_label_of_ours_is_on_the_list_and_in_its_form(label: str) -> None:
+    for require in (require_labels, require_annotations):
+        with pytest.raises(EgressRefused):
+            require({label: ROW}, "labels")
+
+
+@pytest.mark.parametrize("name", ["org.opencontainers.image.description", "org.opencontainers.image.version", "note"])
+def test_an_annotation_is_ours_and_so_on_the_list_while_a_base_has_labels_of_its_own(name: str) -> None:
+    require_labels({name: "Debian GNU/Linux 12"}, "labels")
     with pytest.raises(EgressRefused):
-        require_labels({**LABELS, label: ROW}, "labels")
+        require_annotations({name: "Debian GNU/Linux 12"}, "annotations")
 
 
 def test_an_image_says_no_more_of_itself_than_is_listed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,3 +181,14 @@ def test_a_kill_at_a_point_ends_the_process_there_and_the_next_start_goes_on(
 
 def test_a_name_that_is_no_point_kills_nothing(tmp_path: Path) -> None:
     assert run_child(tmp_path, INSITU_CRASH_AT="train").stdout == "7\n"
+
+
+def test_what_two_write_at_once_is_all_there(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+
+    def add(number: int) -> None:
+        Journal(FolderBlobs(tmp_path / "state"), "m", "k").change("list", lambda kept: [*(kept or []), number])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert sorted(Journal(FolderBlobs(tmp_path / "state"), "m", "k").entry("list")) == list(range(40))

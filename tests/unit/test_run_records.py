@@ -189,6 +189,14 @@ def test_a_published_run_whose_image_was_cleared_away_is_not_finished(run: Run) 
     assert finished(run) is None
 
 
+def test_what_was_pruned_is_not_published_any_more_when_its_run_begins_anew(run: Run) -> None:
+    published = {"reference": "r", "digest": IMAGE.digest, "champion": True}
+    run.journal.keep("record", {"state": "Failed", "publication": published})
+    assert close(run, "Unfinished")["publication"] == published
+    run.journal.keep("record", {"state": "Failed", "publication": published, "pruned": "2013-01-01T00:00:00Z"})
+    assert close(run, "Unfinished")["publication"] is None
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_a_run_that_was_stopped_says_so(run: Run, error: BaseException) -> None:
     record = close(run, "Failed", error)

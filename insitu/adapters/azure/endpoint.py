@@ -77,7 +77,7 @@ class EndpointTarget:
 
     def put(self, release: Release) -> None:
         """Make a deployment beside the one that answers, ask it, and move traffic; see `Target`."""
-        before = _with_traffic(self._ensured())
+        before = _with_traffic(self._ensure())
         name = f"v{release.version}-{release.digest.removeprefix('sha256:')[:12]}"
         try:
             self._deploy(name, release)
@@ -104,16 +104,17 @@ class EndpointTarget:
             )
         return found
 
-    def _ensured(self) -> Any:
-        """Return the endpoint, made when there is none; it may be on its way from a start that was killed."""
+    def _ensure(self) -> Any:
+        """Make the endpoint when there is none, or again when that has failed; return what was there."""
         from azure.ai.ml.entities import ManagedOnlineEndpoint
 
         found = self._endpoint()
         if found is None or _state(found) in _FAILED:
             about = {_MODEL: self.model}
             wanted = ManagedOnlineEndpoint(name=self.settings.endpoint, auth_mode="key", tags=about)
+            if found is not None:  # a change of it has failed, and deployments answer all the while
+                wanted.traffic = {name: share for name, share in (found.traffic or {}).items() if share}
             self._change(lambda client: client.online_endpoints.begin_create_or_update(wanted), _CHANGE_S)
-            found = self._endpoint()
         return found
 
     def _deploy(self, name: str, release: Release) -> None:

@@ -31,6 +31,7 @@ _REASONS = (
     (r"No such image: (\S+)", "there is no image {0}", "load or pull it there, or leave image of [training] out"),
     (r"[Mm]inimum memory limit|range of CPUs", "the limits do not fit the host", "mend memory_mb in the settings"),
     (r"port is already allocated|address already in use", "the port is taken", "free it, or name another port"),
+    (r"cannot assign requested address", "the host has no such address", "mend address in the settings"),
     (r"manifest unknown|not found: manifest", "the registry does not have the image", "publish it again"),
 )
 """What Docker says of a request that cannot be met, and what that means. Its other words stay there."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 from uuid import uuid4
 
 import docker
@@ -16,18 +15,17 @@ from docker.errors import APIError
 
 from insitu.adapters.docker.asking import ContainerScorer
 from insitu.adapters.docker.host import DockerHost
+from insitu.adapters.docker.server import locked_in, reason_of, state_soon
 from insitu.adapters.local.images import LayoutImages
-from insitu.adapters.local.scoring import ProcessScoringHost, class_in, out_of_memory
-from insitu.errors import ImageFailed, InsituError, NotReady
+from insitu.adapters.local.scoring import ProcessScoringHost, out_of_memory
+from insitu.errors import BackendUnavailable, ImageFailed, InsituError, NotReady
 from insitu.images.archive import archive_of_parts
 from insitu.images.described import describe
 from insitu.images.manifest import PORT, python_of
 from insitu.ports import SCORING_MEMORY_BYTES, Check, ImageRegistry, Isolation, Scorer
 
 _LABEL = "io.insitu.smoke"
-_TMP_BYTES, _MAX_PIDS = 64 << 20, 512
 _FORGOTTEN_S = 3600
-_HEARS_S, _POLL_S = 1.0, 0.05
 _PEAK = re.compile(rb"^insitu_peak_memory_bytes (\d+)$", re.MULTILINE)
 
 
@@ -73,7 +71,7 @@ class DockerScoringHost:
             scorer = _MeasuredScorer(self.host, name, python_of(found["Config"].get("Entrypoint") or []), PORT)
             scorer.wait(self.ready_timeout_s)
             yield scorer
-        except (ImageFailed, NotReady):
+        except (ImageFailed, NotReady, BackendUnavailable):  # asked in the moment when it ends, Docker answers 500
             self._tell_how_it_ended(name, memory_bytes)
             raise
         finally:
@@ -108,22 +106,12 @@ class DockerScoringHost:
 
     def _tell_how_it_ended(self, name: str, memory_bytes: int) -> None:
         """Raise what says so when the server has ended."""
-        state = self._state_soon(name)
+        state = state_soon(self.host, name)
         if state.get("OOMKilled"):
             raise out_of_memory(memory_bytes) from None
         if state and not state["Running"]:
-            printed = self.host.ask(lambda client: client.logs(name, stdout=False, tail=200), "show a log")
-            reason = class_in(printed.decode(errors="replace")) or f"exit status {state.get('ExitCode')}"
+            reason = reason_of(self.host, name, state)
             raise ImageFailed("the image's server ended before it was ready", found=reason) from None
-
-    def _state_soon(self, name: str) -> Mapping[str, Any]:
-        """Return the container's state: of a process that was just killed, Docker hears a little later."""
-        until = time.monotonic() + _HEARS_S
-        while True:
-            state: Mapping[str, Any] = (self.host.container(name) or {}).get("State", {})
-            if not state.get("Running") or time.monotonic() > until:
-                return state
-            time.sleep(_POLL_S)
 
     def _remove(self, name: str) -> None:
         def remove(client: docker.APIClient) -> None:
@@ -165,14 +153,5 @@ class _MeasuredScorer(ContainerScorer):
 
 
 def _create(client: docker.APIClient, name: str, image: str, memory_bytes: int) -> None:
-    config = client.create_host_config(
-        read_only=True,
-        network_mode="none",
-        mem_limit=memory_bytes,
-        memswap_limit=memory_bytes,  # no swap on top
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        pids_limit=_MAX_PIDS,
-        tmpfs={"/tmp": f"size={_TMP_BYTES}"},  # noqa: S108 - the one folder that may be written
-    )
+    config = locked_in(client, "none", memory_bytes)
     client.create_container(image, name=name, labels={_LABEL: ""}, host_config=config)

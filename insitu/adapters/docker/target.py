@@ -11,7 +11,6 @@ nobody answers for as long as the old server ends and the new one loads its mode
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,20 +23,19 @@ from docker.types import LogConfig
 
 from insitu.adapters.docker.asking import ContainerScorer
 from insitu.adapters.docker.host import DockerHost
-from insitu.adapters.local.scoring import class_in
+from insitu.adapters.docker.server import locked_in, reason_of, state_soon
 from insitu.crashpoints import crashpoint
-from insitu.errors import DeployFailed, ImageFailed, NotReady
+from insitu.errors import BackendUnavailable, DeployFailed, ImageFailed, InsituError, NotReady
 from insitu.images.archive import archive_of_parts
 from insitu.images.manifest import PORT, parts_of, python_of
 from insitu.images.publish import publish_image
 from insitu.ports import ImageRegistry, Release
 from insitu.settings import DockerTarget as Settings
 
-_DIGEST = "io.insitu.digest"
-_TMP_BYTES, _MAX_PIDS, _STOP_S = 64 << 20, 512, 15
+_DIGEST, _MODEL, _TARGET = "io.insitu.digest", "io.insitu.model", "io.insitu.target"
+_STOP_S = 15
 _HEALTH = "import urllib.request as u; u.urlopen('http://127.0.0.1:%d/ready', timeout=5)"
 _SECOND = 1_000_000_000
-_ENDING_S, _LOOK_S = 1.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -86,17 +84,18 @@ class DockerTarget:
 
     def serves(self) -> str | None:
         """Return the digest of the running container; None also while its predecessor is there: it is unproven."""
-        host = self.host
-        found = host.container(self.container)
-        if not _runs(found) or host.container(f"{self.container}-before") is not None:
+        place = self._place
+        found, before = place.own(self.container), place.own(f"{self.container}-before")
+        if found is None or before is not None or not found["State"]["Running"]:
             return None
-        assert found
         digest: str | None = found["Config"]["Labels"].get(_DIGEST)
         return digest
 
     def put(self, release: Release) -> None:
         """Try the image beside what runs, then let it take the port; see `Target`."""
-        place = _Place(self.host, self.settings, self.container)
+        place = self._place
+        for name in place.names:
+            place.own(name)
         try:
             image = self._image(place.host, release)
             place.try_out(image, release)
@@ -112,6 +111,10 @@ class DockerTarget:
                 wanted=error.wanted,
                 next_action="what ran before runs on; see whether memory_mb of [[deploy]] is enough",
             ) from None
+
+    @property
+    def _place(self) -> _Place:
+        return _Place(self.host, self.settings, self.model, self.container)
 
     def _image(self, host: DockerHost, release: Release) -> str:
         """Return the name of the image on the host, which is pulled or sent there; by digest, and looked at."""
@@ -151,7 +154,27 @@ class _Place:
 
     host: DockerHost
     settings: Settings
+    model: str
     name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its containers are called."""
+        return (self.name, f"{self.name}-trial", f"{self.name}-before")
+
+    def own(self, name: str) -> Mapping[str, Any] | None:
+        """Return what Docker says of a container of this target; raise `DeployFailed` for one of something else."""
+        found = self.host.container(name)
+        labels = (found["Config"]["Labels"] or {}) if found else {}
+        unnamed = self.settings.name if _DIGEST in labels else None  # of an insitu that did not name the target yet
+        whose = (labels.get(_MODEL), labels.get(_TARGET, unnamed))  # an image alone names its model, too
+        if found and whose != (self.model, self.settings.name):
+            raise DeployFailed(
+                f"the container {name} on {self.settings.host} is not of {self.model}'s target {self.settings.name}",
+                found=f"one of {whose[0]}'s target {whose[1]}" if whose[1] else "one that somebody else has made",
+                next_action="give this target another name in model.toml, or remove that container",
+            )
+        return found
 
     def try_out(self, image: str, release: Release) -> None:
         """Run the image without a network, and ask it; raise `ImageFailed`."""
@@ -177,17 +200,24 @@ class _Place:
             crashpoint("deploy:stopped")
             self._start(self.name)
             self._ask(self.name, release, self._port)
-        except (ImageFailed, NotReady):
-            self._bring_back(before)
+        except InsituError as error:
+            self._bring_back(before, error)
             raise
         crashpoint("deploy:answered")
         self._remove(before)
 
-    def _bring_back(self, before: str) -> None:
-        self._remove(self.name)
-        if self.host.container(before) is not None:
-            self.host.ask(lambda client: client.rename(before, self.name), "rename a container")
-            self._start(self.name)
+    def _bring_back(self, before: str, why: InsituError) -> None:
+        try:
+            self._remove(self.name)
+            if self.host.container(before) is not None:
+                self.host.ask(lambda client: client.rename(before, self.name), "rename a container")
+                self._start(self.name)
+        except InsituError as error:
+            raise BackendUnavailable(
+                f"{why.what}; and what ran before does not come back: nobody may answer on {self.settings.host}",
+                found=f"{why.found or 'no more is known'}; then: {error.what}",
+                next_action="see to the Docker host, then start it again: it goes on",
+            ) from None
 
     @property
     def _port(self) -> int:
@@ -195,21 +225,15 @@ class _Place:
 
     def _create(self, name: str, image: str, release: Release, network: str) -> None:
         serves, shared = network != "none", network == "host"
-        limit = self.settings.memory_mb * 1_000_000
         opened = {PORT: (self.settings.address, self.settings.port)} if serves and not shared else None
         port = self.settings.port if shared else PORT
 
         def create(client: docker.APIClient) -> None:
-            config = client.create_host_config(
-                read_only=True,
-                network_mode=network,
+            config = locked_in(
+                client,
+                network,
+                self.settings.memory_mb * 1_000_000,
                 port_bindings=opened,
-                mem_limit=limit,
-                memswap_limit=limit,  # no swap on top
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-                pids_limit=_MAX_PIDS,
-                tmpfs={"/tmp": f"size={_TMP_BYTES}"},  # noqa: S108 - the one folder that may be written
                 restart_policy={"Name": "unless-stopped"} if serves else None,
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "2"}),
             )
@@ -221,7 +245,8 @@ class _Place:
                 ports=[PORT] if opened else None,
                 labels={
                     _DIGEST: release.digest,
-                    "io.insitu.model": release.model,
+                    _MODEL: release.model,
+                    _TARGET: self.settings.name,
                     "io.insitu.version": release.version,
                 },
                 healthcheck={
@@ -250,16 +275,11 @@ class _Place:
         """Let an error say so when the server has ended meanwhile."""
         try:
             yield
-        except (ImageFailed, NotReady):
-            found, deadline = self.host.container(name), time.monotonic() + _ENDING_S
-            while found and _runs(found) and not found["RestartCount"] and time.monotonic() < deadline:
-                time.sleep(_LOOK_S)  # Docker tells a moment later that it has ended
-                found = self.host.container(name)
-            if found is None or (_runs(found) and not found["RestartCount"]):
+        except (ImageFailed, NotReady, BackendUnavailable):  # asked in that moment, Docker answers 500
+            state = state_soon(self.host, name)
+            if not state or state["Running"]:
                 raise
-            state = found["State"]
-            printed = self.host.ask(lambda client: client.logs(name, stdout=False, tail=200), "show a log")
-            reason = class_in(printed.decode(errors="replace")) or f"exit status {state.get('ExitCode')}"
+            reason = reason_of(self.host, name, state)
             reason = "killed for want of memory" if state.get("OOMKilled") else reason
             raise ImageFailed("the image's server ended", found=reason, wanted="a server that stays") from None
 
@@ -286,10 +306,6 @@ class _Place:
 
 class _Gone(Exception):
     """There is no such container."""
-
-
-def _runs(found: Mapping[str, Any] | None) -> bool:
-    return found is not None and bool(found["State"]["Running"])
 
 
 def _python(image: Mapping[str, Any]) -> list[str]:

@@ -48,11 +48,12 @@ class BundleDrop:
 
     def put(self, release: Release) -> None:
         """Write the bundle, then the pointer; remove bundles of the model but this one and the one before."""
-        folder, before = self.settings.folder, self._pointer()
+        folder, there = self.settings.folder, self._pointer()
         name = f"{self.model}-{release.version}-{release.digest.removeprefix('sha256:')[:12]}.bundle"
         made = export_bundle(release.images, release.digest, folder / name, (release.version, "latest"))
         told = {"model": self.model, "version": release.version, "digest": release.digest}
-        pointer = {**told, "bundle": name, "size_bytes": made.size_bytes, "before": before and before["bundle"]}
+        earlier = there and (there.get("before") if there["bundle"] == name else there["bundle"])
+        pointer = {**told, "bundle": name, "size_bytes": made.size_bytes, "before": earlier}
         replace_file(folder / _POINTER, json.dumps(pointer, indent=1).encode())
         for old in folder.glob(f"{self.model}-*.bundle"):
             if old.name not in (name, pointer["before"]):

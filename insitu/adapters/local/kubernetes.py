@@ -1,13 +1,14 @@
 """A model on a Kubernetes cluster: a manifest in a file, which is applied where the settings name a kubeconfig.
 
 New pods come beside the old ones, which go when the new ones are ready: a version that does not come up takes nothing
-from the one that serves.
+from the one that serves. The manifest of that one lies beside the file, `FILE.before`, until the rollout has ended.
 """
 
 from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from insitu.settings import KubernetesTarget as Settings
 _DIGEST, _MODEL, _VERSION = "insitu.io/digest", "insitu.io/model", "insitu.io/version"
 _UID = 10001
 _MANAGER = "insitu"
-_ANSWER_S = 60
+_ANSWER_S, _LOOK_S = 60, 2
+_SILENCES = ("connection refused", " was refused - did you", "no such host", "i/o timeout", "TLS handshake", ": EOF")
+"""What kubectl says when the cluster gives no answer."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,32 @@ class KubernetesTarget:
 
     def put(self, release: Release) -> None:
         """Write the manifest; with a kubeconfig apply it, and wait until the new pods are ready."""
-        before = self.settings.file.read_bytes() if self.settings.file.is_file() else None
-        replace_file(self.settings.file, self.manifest(release).encode())
         if self.settings.kubeconfig is None:
+            replace_file(self.settings.file, self.manifest(release).encode())
             return
+        self._keep_before()
+        replace_file(self.settings.file, self.manifest(release).encode())
         try:
             self._apply()
             wait = f"--timeout={self.settings.ready_timeout_s}s"
             self._kubectl("rollout", "status", f"deployment/{self._called}", wait, wait_s=self.settings.ready_timeout_s)
         except DeployFailed:
-            if before is not None:
-                replace_file(self.settings.file, before)
+            if self._before.is_file():
+                replace_file(self.settings.file, self._before.read_bytes())
                 self._apply()
+                self._before.unlink()
             raise
+        self._before.unlink(missing_ok=True)
+
+    @property
+    def _before(self) -> Path:
+        return self.settings.file.with_name(f"{self.settings.file.name}.before")
+
+    def _keep_before(self) -> None:
+        """Keep the manifest of what came up last; after a rollout that was interrupted it is kept already."""
+        file = self.settings.file
+        if file.is_file() and (not self._before.is_file() or self.serves() == _digest_in(file)):
+            replace_file(self._before, file.read_bytes())
 
     def manifest(self, release: Release) -> str:
         """Return the manifest of the image as YAML: the same image, the same text."""
@@ -124,7 +140,11 @@ class KubernetesTarget:
             "name": "model",
             "image": f"{self.repository}@{release.digest}",
             "ports": [{"name": "http", "containerPort": PORT}],
-            "startupProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 2, "failureThreshold": 90},
+            "startupProbe": {
+                "httpGet": {"path": "/ready", "port": "http"},
+                "periodSeconds": _LOOK_S,
+                "failureThreshold": ceil(self.settings.ready_timeout_s / _LOOK_S),
+            },
             "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
             "livenessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10},
             "resources": {
@@ -182,7 +202,7 @@ class KubernetesTarget:
         if done.returncode == 0:
             return done.stdout
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:300]
-        if any(word in done.stderr for word in ("connection refused", "no such host", "i/o timeout", "TLS handshake")):
+        if any(word in done.stderr for word in _SILENCES):
             raise BackendUnavailable("the Kubernetes cluster gives no answer", found=last)
         raise DeployFailed(
             f"the Kubernetes cluster does not take {self._called}",

@@ -12,7 +12,7 @@ import numpy as np
 
 from insitu.residency.columns import columns_of
 from insitu.residency.scan import Source
-from insitu.residency.sources import Matrix, Texts
+from insitu.residency.sources import Matrix, Texts, in_utc
 from insitu.residency.texts import Lines
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _text(column: pa.Array) -> pa.Array:
         return pa.array([None if one is None else repr(one) for one in column.to_pylist()], pa.large_string())
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
+    column = in_utc(column)
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_temporal(column.type):
         coded = column.dictionary_encode()  # numbers come back, and are slow to print
         return coded.dictionary.cast(pa.large_string()).take(coded.indices)

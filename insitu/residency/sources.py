@@ -91,6 +91,16 @@ class Texts:
     owners: npt.NDArray[np.int64]
 
 
+def in_utc(values: Any) -> Any:
+    """Return timestamps of Arrow that have a zone as those of UTC without one: no zones are needed to print them."""
+    import pyarrow as pa
+
+    kind = values.type
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        return values
+    return values.cast(pa.int64()).cast(pa.timestamp(kind.unit))
+
+
 def digits_of(numbers: Floats, kind: type[np.floating[Any]] = np.float64) -> npt.NDArray[np.int64]:
     """Return how many significant decimal digits each number needs to be told as *kind*, 17 for all there are."""
     digits = np.full(len(numbers), _FULL)

@@ -28,7 +28,8 @@ def test_the_problems_of_both_files_are_listed_before_any_work(project: Project)
         "did you mean",
     ):
         assert part in told
-    assert [path.name for path in project.var.iterdir()] == ["blobs"]
+    assert {path.name for path in project.var.iterdir()} == {"blobs", "images"}
+    assert [path.name for path in (project.var / "images").iterdir()] == [".cache"], "layers that were put there before"
 
 
 def test_a_misspelt_variable_is_an_error(published: PublishedRun) -> None:
@@ -54,8 +55,8 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(
         assert part in told
 
 
-def test_a_server_outside_of_the_site_is_refused_before_it_is_told_anything(published: PublishedRun) -> None:
+def test_a_server_outside_of_the_site_is_refused_before_it_is_told_anything(project: Project) -> None:
     cloud = "https://api.prefect.cloud/api/accounts/1/workspaces/2"
-    complaint = published.project.retrain(PREFECT_API_URL=cloud).require(2).complaint
+    complaint = project.retrain(PREFECT_API_URL=cloud).require(2).complaint
     assert "Prefect Cloud" in complaint
     assert "found:  api.prefect.cloud" in complaint

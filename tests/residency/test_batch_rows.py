@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from insitu.residency.batch import rows_of, source_of
+from insitu.residency.decode import parts
+from insitu.residency.scan import Scanner
+from insitu.residency.verdict import rule
 
 
 def batches(*sizes: int) -> list[pa.RecordBatch]:
@@ -35,3 +40,11 @@ def test_a_column_that_only_a_later_blob_has_is_looked_for_too() -> None:
 def test_a_batch_without_rows_or_columns_is_nothing_to_look_for() -> None:
     assert source_of(rows_of([])).matrices == []
     assert source_of(rows_of([pa.record_batch({"a": pa.array([], pa.int64())})])).matrices == []
+
+
+def test_times_of_a_zone_that_the_machine_does_not_know_are_looked_for_in_utc() -> None:
+    moments = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(seconds=7777 * number**2) for number in range(50)]
+    zoned = pa.table({"when": pa.array(moments, pa.timestamp("us", tz="Nowhere/Land"))})
+    scanner = Scanner(source_of(rows_of(zoned.to_batches())))
+    text = "\n".join(f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in moments).encode()
+    assert rule(scanner.scan(parts("times.txt", text))).rows_found == 50

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from insitu.residency.decoding.arrays import floats, values_of
 from insitu.residency.decoding.arrow_sizes import batch_sizes
 from insitu.residency.decoding.pieces import Budget, Piece, TooMuch, Unopened
+from insitu.residency.sources import in_utc
 
 _BATCH_ROWS = 16_384
 _PAGE_BYTES = 512 << 20
@@ -157,7 +158,8 @@ def _lines(budget: Budget, columns: dict[str, Any]) -> memoryview:
     out = io.BytesIO()
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
     printable = [
-        values if not pa.types.is_float16(values.type) else values.cast(pa.float32()) for values in columns.values()
+        in_utc(values) if not pa.types.is_float16(values.type) else values.cast(pa.float32())
+        for values in columns.values()
     ]
     try:
         pyarrow.csv.write_csv(pa.table(printable, names=list(columns)), out, options)

@@ -1,7 +1,8 @@
 """Words of records: lines and long values by a selection of their 16-byte windows, identifiers by their last 8 bytes.
 
 The selection is winnowing (Schleimer, Wilkerson, Aiken 2003): of every 16 neighbouring windows the one of the least
-hash. Whatever shares 31 bytes with a line shares one of them.
+hash. Whatever shares 31 bytes with a line shares one of them; of shorter lines the first and the last window are
+chosen, too, since those between may reach into a neighbour that an artifact need not hold.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Lines:
     def chosen(self, key: Key) -> Hashes:
         """Return the hashes of the windows that winnowing chooses, each once, without those of many lines."""
         kept = [_winnowed(hashes) for _, hashes in self._hashed(key, overlap=_NEIGHBOURS - 1)]
+        kept.append(self._around_short(key))
         hashes, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *kept]), return_counts=True)
         return hashes[counts <= FEW * _NEIGHBOURS]
 
@@ -49,6 +51,16 @@ class Lines:
     @cached_property
     def _ends(self) -> Offsets:
         return np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
+
+    def _around_short(self, key: Key) -> Hashes:
+        """Return the first and the last window of each line too short for winnowing."""
+        starts = np.concatenate([[0], self._ends[:-1] + 1]) if len(self._ends) else self._ends
+        lengths = self._ends - starts
+        short = (lengths >= WIDE) & (lengths < WIDE + _NEIGHBOURS - 1)
+        at = np.concatenate([starts[short], self._ends[short] - WIDE])
+        words = np.ndarray((max(0, len(self.data) - NARROW + 1),), "<u8", self.data, strides=(1,))
+        first, second = (key.mixed(words[places].astype(np.uint64)) for places in (at, at + NARROW))
+        return key.wide(first, second)
 
     def _hashed(self, key: Key, overlap: int = 0) -> Iterator[tuple[int, Hashes]]:
         count = len(self.data) - WIDE + 1

@@ -42,9 +42,20 @@ def test_a_batch_without_rows_or_columns_is_nothing_to_look_for() -> None:
     assert source_of(rows_of([pa.record_batch({"a": pa.array([], pa.int64())})])).matrices == []
 
 
-def test_times_of_a_zone_that_the_machine_does_not_know_are_looked_for_in_utc() -> None:
+def times() -> tuple[pa.Table, list[str]]:
     moments = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(seconds=7777 * number**2) for number in range(50)]
     zoned = pa.table({"when": pa.array(moments, pa.timestamp("us", tz="Nowhere/Land"))})
-    scanner = Scanner(source_of(rows_of(zoned.to_batches())))
-    text = "\n".join(f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in moments).encode()
-    assert rule(scanner.scan(parts("times.txt", text))).rows_found == 50
+    return zoned, [f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in moments]
+
+
+def test_times_of_a_zone_that_the_machine_does_not_know_are_looked_for_in_utc() -> None:
+    table, text = times()
+    scanner = Scanner(source_of(rows_of(table.to_batches())))
+    assert rule(scanner.scan(parts("times.txt", "\n".join(text).encode()))).rows_found == 50
+
+
+def test_lines_too_short_for_winnowing_are_found_without_their_neighbours() -> None:
+    table, text = times()
+    scanner = Scanner(source_of(rows_of(table.to_batches())))
+    found = [rule(scanner.scan(parts("one.txt", line.encode()))).rows_found for line in text]
+    assert found == [1] * 50

@@ -8,7 +8,7 @@ an index, a computed label, or by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from insitu.residency.index import Hashes
+from insitu.residency.sources import uneven
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,12 +58,11 @@ class Runs:
     _known: dict[bytes, int] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, columns: list[Column], threshold_bits: float) -> Runs:
-        """Return the runs of *columns* that tell at least *threshold_bits*."""
+    def of(cls, columns: Sequence[Column], threshold_bits: float, each: Callable[..., Iterable[Any]] = map) -> Runs:
+        """Return the runs of *columns* that tell at least *threshold_bits*; *each* maps as `map` does."""
         hashes, owners, rows = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for number, column in enumerate(columns):
-            starts = _telling(column, threshold_bits)
-            hashes.append(_hashed(column.codes)[starts] if len(starts) else np.empty(0, np.uint64))
+        for number, (starts, hashed) in enumerate(each(lambda column: _runs(column, threshold_bits), columns)):
+            hashes.append(hashed)
             owners.append(np.full(len(starts), number))
             rows.append(starts)
         joined = np.concatenate(hashes)
@@ -119,9 +119,7 @@ def columns_of(table: pa.Table) -> Iterator[Column]:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             numbers = pc.fill_null(values.cast(pa.float64(), safe=False), math.nan)
             numbers = np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
-            steps = np.diff(numbers, prepend=np.nan)
-            uneven = np.append(np.diff(steps) != 0, True)
-            yield Column(name, codes_of(numbers), uneven)
+            yield Column(name, codes_of(numbers), uneven(numbers))
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
             coded = values if pa.types.is_dictionary(kind) else values.dictionary_encode()
             known = [_NOTHING if one is None else code_of(str(one).encode()) for one in coded.dictionary.to_pylist()]
@@ -163,12 +161,21 @@ def _hashed(codes: Codes) -> Hashes:
     return total
 
 
+def _runs(column: Column, threshold_bits: float) -> tuple[Rows, Hashes]:
+    """Return where runs of *column* begin that tell enough, and their hashes."""
+    starts = _telling(column, threshold_bits)
+    return starts, _hashed(column.codes)[starts] if len(starts) else np.empty(0, np.uint64)
+
+
 def _telling(column: Column, threshold_bits: float) -> Rows:
     """Return where runs begin that tell enough; a value like the one before tells nothing, and counting does not."""
+    import pyarrow as pa
+
     codes, count = column.codes, len(column.codes)
     if count < RUN:
         return np.empty(0, np.int64)
-    _, kinds, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    kinds = pa.array(codes).dictionary_encode().indices.to_numpy()
+    counts = np.bincount(kinds)
     changes = np.append(True, codes[1:] != codes[:-1]) & (codes != _NOTHING)
     told = np.where(changes, -np.log2(counts / count)[kinds], 0.0)
     starts = np.arange(0, count - RUN + 1, _STEP)

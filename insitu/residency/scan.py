@@ -9,8 +9,10 @@ places, never a value.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,11 +114,14 @@ class Scanner:
         started, wanted = time.monotonic(), self.detectors
         self._words = Words(self.source.words if wanted.words else ())
         self._lines = self.source.lines if wanted.lines else ()
-        wide = [*self._row_hashes(), *(lines.chosen(self.key) for lines in self._lines)]
-        narrow = [*self._cell_hashes(), self._words.hashes(self.key)]
-        self.index = Index(self.key, *(Filter.of(parts, self.key) for parts in (wide, narrow)))
-        least = math.log2(max(2, self.index.entries)) + _MOST_BYTES_BITS + _MARGIN_BITS
-        self._runs = Runs.of(list(self.source.columns) if wanted.columns else [], least)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # sorting and hashing leave the interpreter's lock
+            lines = pool.map(lambda lines: lines.chosen(self.key), self._lines)
+            rows = pool.map(lambda window: different(window[0].windows(window[1], self.key)[0]), self._windows())
+            wide, narrow = [*rows, *lines], [*self._cell_hashes(), self._words.hashes(self.key)]
+            filters = pool.map(lambda hashes: Filter.of(hashes, self.key), (wide, narrow))
+            self.index = Index(self.key, *filters)
+            least = math.log2(max(2, self.index.entries)) + _MOST_BYTES_BITS + _MARGIN_BITS
+            self._runs = Runs.of(self.source.columns if wanted.columns else (), least, pool.map)
         self._seconds = time.monotonic() - started
 
     def scan(self, parts: Iterable[Part | Unopened]) -> Scan:
@@ -157,10 +162,10 @@ class Scanner:
         for matrix in self.source.matrices:
             yield from layouts(matrix, self.detectors.encodings)
 
-    def _row_hashes(self) -> Iterator[Hashes]:
+    def _windows(self) -> Iterator[tuple[Layout, int]]:
         for layout in self._layouts() if self.detectors.rows else ():
             for column in layout.columns():
-                yield different(layout.windows(column, self.key)[0])
+                yield layout, column
 
     def _cells(self) -> Iterator[tuple[Matrix, int, Hashes]]:
         for matrix in self.source.matrices if self.detectors.cells else ():

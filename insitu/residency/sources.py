@@ -67,6 +67,8 @@ class Matrix:
             few = (counts <= FEW) & (digits >= STRONG_DIGITS) & (by_digits >= np.log2(len(kinds)) + _ALONE_BITS)
             bits[:, column] = np.where(few, by_digits, np.minimum(by_digits, rare)).astype(np.float32)[kind_of]
             strong[:, column] = few[kind_of]
+        if self.values.shape[1] == 1:
+            bits[~uneven(self.values[:, 0])] = 0  # a column alone that counts is anybody's
         return bits, strong
 
     @cached_property
@@ -89,6 +91,12 @@ class Texts:
     column: str
     values: tuple[bytes, ...]
     owners: npt.NDArray[np.int64]
+
+
+def uneven(numbers: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which numbers do not stand in the middle of three that count evenly."""
+    with np.errstate(invalid="ignore"):
+        return np.append(np.diff(np.diff(numbers, prepend=np.nan)) != 0, True)
 
 
 def in_utc(values: Any) -> Any:

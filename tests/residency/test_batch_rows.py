@@ -59,3 +59,13 @@ def test_lines_too_short_for_winnowing_are_found_without_their_neighbours() -> N
     scanner = Scanner(source_of(rows_of(table.to_batches())))
     found = [rule(scanner.scan(parts("one.txt", line.encode()))).rows_found for line in text]
     assert found == [1] * 50
+
+
+def test_a_column_that_counts_is_nobodys_and_one_that_does_not_is_found() -> None:
+    counting, drawn = np.arange(1000), np.random.default_rng(1).integers(0, 1000, 1000)
+    found = []
+    for numbers in (counting, drawn):
+        scanner = Scanner(source_of(rows_of(pa.table({"n": numbers}).to_batches())))
+        found.append(rule(scanner.scan(parts("n.bin", numbers.tobytes()))).rows_found)
+    assert found[0] == 0
+    assert found[1] > 950  # three that happen to count evenly tell nothing

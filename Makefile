@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help retrain test check bench docs up twin spark clean
+.PHONY: help retrain test check bench docs screenshots up twin spark clean
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -12,7 +12,7 @@ retrain: .venv/.ready ## Retrain the example model on real data, end to end. MON
 
 test: .venv/.spark check ## Check and test everything; on Debian as root, install the system parts first.
 	@tests/system-parts.sh
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST)
 
 check: .venv/.ready ## Lint, types, and the direction of imports.
 	@$(BIN)/ruff check .
@@ -26,6 +26,10 @@ bench: .venv/.ready $(if $(filter-out validation,$(BENCH)),,var/bench/venv/.read
 docs: .venv/.ready ## Build the documentation into var/docs.
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "open var/docs/index.html"
+
+screenshots: .venv/.ready ## Take the pictures of the documentation anew, of the report in var/report; needs Chromium.
+	@$(BIN)/insitu report --open=no
+	@$(BIN)/python docs/screenshots.py
 
 up: .venv/.ready ## Prefect server with UI, worker, watcher and MLflow UI for the local site, until Ctrl-C.
 	@$(BIN)/insitu up

@@ -27,7 +27,7 @@ from insitu.errors import DataError, InsituError
 from insitu.files import replace_file
 from insitu.ports import BlobStore
 from insitu.settings import ValidationSettings
-from insitu.wiring import open_blobs
+from insitu.stores import open_blobs
 
 _INTERVAL_S = 0.2
 

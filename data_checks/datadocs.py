@@ -25,8 +25,10 @@ from great_expectations.render.renderer.content_block.validation_results_table_c
 )
 from great_expectations.render.util import parse_row_condition_string
 from great_expectations.render.view.view import DefaultJinjaPageView
+from jinja2 import FileSystemLoader
 
 from insitu.errors import StateDamaged
+from insitu.pages import TEMPLATES
 
 _PAGES = Path(__file__).parent / "pages"
 _OF_TABLE = "Whole table"
@@ -44,6 +46,7 @@ def page(
     facts: Sequence[tuple[str, str]],
     notes: Sequence[str] = (),
     pictures: Sequence[tuple[str, str]] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the page: what failed first, then every expectation with what was observed.
 
@@ -55,6 +58,7 @@ def page(
         facts: Labels and values for the head of the page.
         notes: What the reader should know about how it was checked.
         pictures: What the gate saw of the model, each with its title, as data URIs.
+        links: Names and addresses of pages beside this one.
 
     Raises:
         StateDamaged: *full* is no result of a suite.
@@ -62,7 +66,8 @@ def page(
     try:
         with _quiet():
             rows = [_row(number, result) for number, result in enumerate(full["results"], start=1)]
-            drawn = _draw(rows, suite=full["suite_name"], title=title, facts=facts, notes=notes, pictures=pictures)
+            about = {"title": title, "facts": facts, "notes": notes, "pictures": pictures, "links": links}
+            drawn = _draw(rows, suite=full["suite_name"], **about)
     except Exception as exc:  # noqa: BLE001  # whatever it is, its text may quote a value
         raise StateDamaged(
             f"the kept report of {title} cannot be drawn",
@@ -76,7 +81,7 @@ def page(
 def _draw(rows: Sequence[Mapping[str, Any]], **about: Any) -> str:
     environment: Any = DefaultJinjaPageView(custom_views_directory=str(_PAGES)).env
     loaders = environment.loader.loaders
-    loaders.insert(0, loaders.pop())  # our templates before those of the same name
+    loaders[:] = [loaders.pop(), FileSystemLoader(TEMPLATES), *loaders]  # ours before those of the same name
     failed = [row for row in rows if not row["met"]]
     drawn = {"failed": failed, "total": len(rows), "sections": _sections(rows), "gx_version": gx_version, **about}
     return str(environment.get_template("page.html").render(drawn))

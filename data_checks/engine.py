@@ -130,6 +130,7 @@ def foresee(
         bytes_to_read=sum(cost_bytes(work.part, work.columns) for work in works),
         second_pass=tuple(step.name for step in planned.steps if step.needs_rows),
         notes=(*passes.notes, *planned.lacking(passes.table.schema.names)),
+        looked_at=len(batch.blobs),
     )
 
 

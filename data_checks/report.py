@@ -70,6 +70,7 @@ class Outlook:
         bytes_to_read: Of those columns.
         second_pass: Expectations that Great Expectations' own engine will judge, in a pass of its own each.
         notes: What should be known about how the blobs fit together, and which expectations are bound to fail.
+        looked_at: How many blobs this follows from; fewer than all: the figures are estimates.
     """
 
     suite: str
@@ -81,6 +82,7 @@ class Outlook:
     bytes_to_read: int
     second_pass: tuple[str, ...]
     notes: tuple[str, ...]
+    looked_at: int = 0
 
 
 @dataclass(frozen=True)

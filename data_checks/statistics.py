@@ -137,6 +137,11 @@ class Statistics:
         if self._refusals:
             yield f"what was measured is not kept, so the next run reads it again: {self._refusals[0].what}"
 
+    def held(self, blobs: Sequence[Blob]) -> frozenset[str]:
+        """Return the names of those *blobs* of whose versions something is kept; one listing, nothing is read."""
+        there = set(self.state.names(f"{self._folder}/"))
+        return frozenset(blob.name for blob in blobs if self._name(blob) in there)
+
     def load(self, blob: Blob) -> Known | None:
         """Return what is known of this version of *blob*; None where that is nothing, or is damaged."""
         data = self._read(blob.name, self._name(blob))

@@ -105,7 +105,8 @@ def _common(one: Schema, other: Schema) -> Schema:
     if one == other:
         return dict(one)
     about = "Several models have it, each with limits of its own: see their model.toml."
-    return {key: one[key] for key in ("title", "type", "position") if one[key] == other[key]} | {"description": about}
+    alike = [key for key in ("title", "type", "position") if key in one and one[key] == other.get(key)]
+    return {key: one[key] for key in alike} | {"description": about}
 
 
 def _project() -> list[Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.parameters import BatchFile, Model, Params, SiteName
 from flows.running.environment import LOGGERS
 from flows.running.late import superseded_by
+from flows.running.naming import became, call_this_flow_run
 from flows.running.presence import Presence, end_this_process
 from flows.running.server import require_on_site
 from insitu import telemetry
@@ -38,8 +39,10 @@ from insitu.wiring import open_site
 from tasks.approval import approval
 from tasks.containerize import containerize
 from tasks.deploy import deploy
+from tasks.ending import show_end
 from tasks.gate import gate
 from tasks.limits import check_limits
+from tasks.plan import plan_run
 from tasks.publish import publish
 from tasks.ready import check_readiness
 from tasks.register import register
@@ -144,17 +147,22 @@ def _newest(run: Run, pin: Callable[[], Run], more: int = _MORE_SNAPSHOTS) -> St
 def _once(run: Run) -> State[Any]:
     run.journal.once("snapshot", dict, lambda: {"started": now(), "batch": run.batch.to_json()})
     if record := finished(run):
+        call_this_flow_run(run, "nothing new")
         return Completed(name="NothingNew", message=f"batch {run.batch.fingerprint[:12]} is done", data=record)
     close(run, "Unfinished")  # until it ends, or if it is killed
+    call_this_flow_run(run)
     try:
         return _steps(run)
     except BaseException as error:
         with suppress(InsituError):  # a disk that is full hides no earlier error
-            close(run, "Failed", error)
+            record = close(run, "Failed", error)
+            if isinstance(error, Exception):  # else this process is to end, soon
+                _show_end(run, record)
         raise
 
 
 def _steps(run: Run) -> State[Any]:
+    plan_run(run)
     check_readiness(run)
     validate_batch(run)
     trained = train(run)
@@ -171,10 +179,22 @@ def _steps(run: Run) -> State[Any]:
     close(run, "Unfinished")  # and rollback knows that it is published, whatever becomes of the deployments
     if run.model.targets(run.site.name):
         deploy(run, trained, decision, version, publication)
-    return Completed(message=f"published {publication.reference}", data=close(run, "Completed"))
+    return Completed(message=f"published {publication.reference}", data=_ended(run, "Completed"))
 
 
 def _not_promoted(run: Run, decision: Decision) -> State[Any]:
     name = "AwaitingApproval" if decision.outcome == "AwaitingApproval" else "NotPromoted"
     told = f"{decision.outcome}: {'; '.join(decision.reasons)}"
-    return Completed(name=name, message=told, data=close(run, "NotPromoted"))
+    return Completed(name=name, message=told, data=_ended(run, "NotPromoted"))
+
+
+def _ended(run: Run, state: str) -> dict[str, Any]:
+    """Close the run, show what came of it, and return its record."""
+    record = close(run, state)
+    _show_end(run, record)
+    return record
+
+
+def _show_end(run: Run, record: Mapping[str, Any]) -> None:
+    show_end(run, record)
+    call_this_flow_run(run, became(record))

@@ -20,7 +20,7 @@ class Act:
         who: A name, which nobody checks.
     """
 
-    kind: Literal["approval", "rejection", "override", "rollback"]
+    kind: Literal["approval", "rejection", "override", "rollback", "waiver", "revocation"]
     who: str
     reason: str
 

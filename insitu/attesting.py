@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from insitu.decisions import Kept
@@ -13,8 +14,13 @@ from insitu.images.inventory import inventory
 from insitu.images.statements import bill_of_materials, decision, model_signature, provenance, residency
 from insitu.journal import Journal
 from insitu.residency.ledger import head
-from insitu.residency.statement import residency_of
+from insitu.residency.names import outward
+from insitu.residency.statement import predicate_of, residency_of
 from insitu.runs import Run
+from insitu.waivers import WAIVED
+
+NAMES = "blob-names"
+"""The journal's name of how the residency statement names the blobs."""
 
 
 def attest_image(run: Run, digest: str, allowed: Kept) -> None:
@@ -29,6 +35,7 @@ def attest_image(run: Run, digest: str, allowed: Kept) -> None:
 
     Raises:
         ImageFailed: A layer cannot be read.
+        LeakFound: What was waived is not waived any more.
         PublishFailed: The layout lacks a part of the image, or holds other bytes.
         SettingsError: The site's key is not where its settings say.
         StorageFull: No space.
@@ -36,6 +43,8 @@ def attest_image(run: Run, digest: str, allowed: Kept) -> None:
     images, trained = run.site.layout(run.model.name), run.journal.entry("train")["value"]
     image = describe(images, digest)
     _settle_ledger(run.journal)
+    _settle_waivers(run)
+    _settle_names(run)
     inside = inventory(images, image.layers, run.site.settings.images.root / ".cache" / "inventories")
     statements = (
         bill_of_materials(image, inside),
@@ -50,7 +59,8 @@ def attest_image(run: Run, digest: str, allowed: Kept) -> None:
 def said_about_residency(journal: Journal) -> dict[str, Any]:
     """Return what is said about records in a run's image, once it is settled how much of its ledger that covers."""
     trained = journal.entry("train")["value"]
-    return residency_of(trained, _files(trained), journal.entry(SIGNED) or {})
+    told = {**trained, "residency": residency_of(trained, journal.entry(WAIVED))}
+    return predicate_of(told, _files(trained), journal.entry(SIGNED) or {}, journal.entry(NAMES) or ())
 
 
 def _settle_ledger(journal: Journal) -> None:
@@ -58,6 +68,21 @@ def _settle_ledger(journal: Journal) -> None:
     if journal.entry(SIGNED) is None:
         entries = journal.entry(EGRESS) or []
         journal.keep(SIGNED, {"entries": len(entries), "head": head(entries)})
+
+
+def _settle_waivers(run: Run) -> None:
+    """Settle by which waivers the model leaves; raise `LeakFound` where one does not count any more."""
+    scan = run.journal.entry("train")["value"].get("residency") or {}
+    if waived := run.journal.entry(WAIVED) or scan.get("waived"):
+        run.journal.keep(WAIVED, run.site.waivers(run.model.name).settled(waived, datetime.now(UTC)))
+
+
+def _settle_names(run: Run) -> None:
+    """Settle how the statement names the blobs, if it does: said again later, or with another key, it is the same."""
+    naming = run.site.settings.residency.blob_names
+    if naming != "none" and run.journal.entry(NAMES) is None:
+        names = outward((blob.name for blob in run.batch.blobs), naming, run.site.keys.own())
+        run.journal.keep(NAMES, names)
 
 
 def _files(trained: Mapping[str, Any]) -> dict[str, str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from insitu.attesting import said_about_residency
-from insitu.egress import EGRESS, SCANNED, SIGNED
+from insitu.attesting import NAMES, said_about_residency
+from insitu.egress import EGRESS, HEAD, SCANNED, SIGNED
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, LeakFound
 from insitu.images.attest import Attested, attestations
 from insitu.images.statements import RESIDENCY
 from insitu.journal import Journal
 from insitu.lineage import Records
-from insitu.residency.ledger import require_whole
-from insitu.residency.statement import NOT_CHECKED
+from insitu.residency.account import Account
+from insitu.residency.ledger import entries_since, require_whole
+from insitu.residency.names import outward
+from insitu.residency.statement import NOT_CHECKED, room_of, waivers_of
+from insitu.signing import PublicKey
 from insitu.verifying import verify_image
 from insitu.wiring import Site
 
@@ -86,26 +89,41 @@ def audit(site: Site, model: str, version: str) -> Audit:
     journal = Journal(site.state, model, record["run_key"])
     entries = journal.entry(EGRESS) or []
     findings = (
-        _of_ledger(record, journal, entries),
+        _of_ledger(record, journal, entries, site.keys.trusted()),
         _of_scan(record),
+        *_of_waivers(site, record),
         _of_files(record, journal, entries),
         _of_job(record),
         *_of_image(site, record, journal),
+        *_of_names(site, record, journal),
+        *_of_account(site, record),
     )
     number = (record["model_version"] or {}).get("version")
     return Audit(model, number, record["run_key"], site.name, record["state"], findings, tuple(entries))
 
 
-def _of_ledger(record: Mapping[str, Any], journal: Journal, entries: Sequence[Mapping[str, Any]]) -> Finding:
+def _of_ledger(
+    record: Mapping[str, Any],
+    journal: Journal,
+    entries: Sequence[Mapping[str, Any]],
+    trusted: Collection[PublicKey],
+) -> Finding:
     question, signed = "Is the list of what left whole?", journal.entry(SIGNED)
+    end = journal.entry(HEAD)
     try:
         require_whole(entries, [signed["head"]] if signed else ())
+        since = entries_since(entries, journal.key, end, trusted) if end else None
     except InsituError as error:
         return Finding(question, "broken", error.what)
     if record["egress"] != list(entries)[: len(record["egress"])]:
         return Finding(question, "broken", "the run record tells another list than the ledger")
     by = f", {signed['entries']} of them in the signed residency statement" if signed else ""
-    return Finding(question, "proved", f"{len(entries)} entries, each bound to the one before{by}")
+    told = f"{len(entries)} entries, each bound to the one before{by}"
+    if since is None:
+        return Finding(question, "open", f"{told}; nobody signed their end: some could be cut off it")
+    if since:
+        return Finding(question, "open", f"{told}; {since} of them came after their end was signed")
+    return Finding(question, "proved", f"{told}; their end is signed")
 
 
 def _of_scan(record: Mapping[str, Any]) -> Finding:
@@ -117,7 +135,22 @@ def _of_scan(record: Mapping[str, Any]) -> Finding:
         return Finding(question, "open", why)
     looked = f"{scan['rows_looked_for']:,} of {scan['rows']:,} rows looked for in {scan['bytes_scanned']:,} bytes"
     found = f"{looked}: {scan['rows_found']} rows and {scan['cells_found']} single values found ({scan['verdict']})"
+    if scan["verdict"] == "waived":
+        return Finding(question, "open", found)
     return Finding(question, "proved" if scan["verdict"] in SCANNED else "broken", found)
+
+
+def _of_waivers(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield a finding for each find that people have let leave: open at best, for a person's word is no proof."""
+    known = {one.digest: one for one in site.waivers(record["model"]).all(datetime.now(UTC))}
+    for waived, line in zip((scan := record["residency"] or {}).get("waived", ()), waivers_of(scan), strict=True):
+        there = known.get(waived["waiver"]["digest"])
+        question = "What did a person let leave?"
+        if there is None or there.status == "altered":
+            yield Finding(question, "broken", f"{line}; {waived['waiver']['record']} is not on record as it was signed")
+        else:
+            but = "" if there.status == "counts" else f" (by now: {there.status})"
+            yield Finding(question, "open", line + but)
 
 
 def _of_files(record: Mapping[str, Any], journal: Journal, entries: Sequence[Mapping[str, Any]]) -> Finding:
@@ -142,7 +175,36 @@ def _of_job(record: Mapping[str, Any]) -> Finding:
         return Finding(question, "open" if began else "proved", told)
     if training.get("network") == "none":
         return Finding(question, "proved", "no: its job saw no network but its own loopback")
+    if training.get("network") == "proxy":
+        to, refused = training["destinations"]["allowed"], sum(training["destinations"]["refused"].values())
+        found = f"no: its proxy led to the site's stores alone ({', '.join(to)}); {refused} requests to others refused"
+        return Finding(question, "proved", found)
     return Finding(question, "open", f"its job ({training['backend']}) shared a network; who watches that?")
+
+
+def _of_names(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterator[Finding]:
+    """Yield whether the names in the statement are those of the batch, where it has any."""
+    said, names = journal.entry(NAMES), [blob["name"] for blob in record["batch"]["manifest"]["blobs"]]
+    if not said:
+        return
+    question = "Are the blobs that the statement names those of the batch?"
+    if said == names or (site.keys.trusted() and said == outward(names, "keyed", site.keys.own())):
+        yield Finding(question, "proved", f"all {len(names)}, name by name")
+    else:
+        yield Finding(question, "open", "they are named under another key than the site has now")
+
+
+def _of_account(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield how much what left of the dataset could hold: of this run, and of all together."""
+    capacity = (record["residency"] or {}).get("capacity")
+    if not capacity:
+        return
+    container = record["batch"]["manifest"]["container"]
+    entries = Account(site.state, container).entries()
+    mine = next((one["rows"] for one in entries if one["run_key"] == record["run_key"]), 0)
+    total, share = sum(one["rows"] for one in entries), sum(one["rows"] for one in entries) / max(1, capacity["of"])
+    told = f"room {room_of(capacity)}; of it left {mine:,} rows' worth; of {container} by {len(entries)} runs {total:,}"
+    yield Finding("How many rows could have left, whatever the encoding?", "proved", f"{told} ({share:.2%})")
 
 
 def _of_image(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterator[Finding]:

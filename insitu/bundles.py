@@ -69,7 +69,7 @@ def import_bundle(
 
     Raises:
         UsageError: The file cannot be read.
-        BundleRefused: It is not as it was written, or was made without a layer that *target* lacks.
+        BundleRefused: It is not as it was written, lacks a layer that *target* lacks, or may not be used any more.
         SignatureRefused: No trusted key has signed what is said about the image.
         PublishFailed: *target* refuses it, or one of its tags names another image already.
     """
@@ -78,7 +78,13 @@ def import_bundle(
         bundle = images.bundle
         _require_own_tags(bundle)
         _require_base(bundle, target)
-        verify_image(images, bundle.digest, trusted)
+        if ended := verify_image(images, bundle.digest, trusted).ended:
+            raise BundleRefused(
+                f"{path} holds an image that may not be used any more",
+                found=f"the override that let it be published ended at {ended}",
+                wanted="an image that the gate promoted, a person approved, or whose override still counts",
+                next_action="bring a later version, or have people decide anew where it was made",
+            )
         publish_image(bundle.digest, images, target, [tag for tag in bundle.tags if tag not in leave], on_send)
     return bundle
 

@@ -1,16 +1,33 @@
-"""What people read about a run: tables and the model card; aggregates only."""
+"""What people read about a run: tables of validation, drift, gate and slices; aggregates only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from insitu.gate import Decision, gain
-from insitu.lineage import significant
-from insitu.pictures import Point, pictures_of
+from insitu.gate import gain
+from insitu.lineage import counted, significant
 from insitu.settings import GateSettings
 from insitu.slices import gain_in
-from insitu.training import Trained, told_of_export
+
+
+class Measured(Protocol):
+    """What a table of metrics is made of: what a training or the record of one has."""
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, float]]:
+        """Per role (`challenger`, `champion`) and metric."""
+        ...
+
+    @property
+    def difference(self) -> Mapping[str, Any] | None:
+        """Primary metric, challenger minus champion."""
+        ...
+
+    @property
+    def slices(self) -> Sequence[Mapping[str, Any]]:
+        """The primary metric in slices of the holdout."""
+        ...
 
 
 def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -30,7 +47,7 @@ def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def validation_summary(report: Mapping[str, Any]) -> str:
     """Return how many expectations hold on how many rows."""
     held = report["expectations"] - report["failed"]
-    return f"{held} of {report['expectations']} expectations hold on {report['rows']:,} rows"
+    return f"{held} of {report['expectations']} expectations hold on {counted(report['rows'], 'row')}"
 
 
 def drift_table(drift: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -39,12 +56,12 @@ def drift_table(drift: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"column": name, **{figure: _number(value) for figure, value in found.items()}} for name, found in columns]
 
 
-def gate_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
+def gate_table(trained: Measured, gate: GateSettings) -> list[dict[str, Any]]:
     """Return one row per metric: challenger, champion, floor, and the primary's gain."""
     return [_gate_row(name, trained, gate) for name in gate.metrics]
 
 
-def _gate_row(name: str, trained: Trained, gate: GateSettings) -> dict[str, Any]:
+def _gate_row(name: str, trained: Measured, gate: GateSettings) -> dict[str, Any]:
     metric = gate.metrics[name]
     row = {
         "metric": f"{name}{f' in {metric.unit}' if metric.unit else ''} ({metric.direction} is better)",
@@ -59,7 +76,7 @@ def _gate_row(name: str, trained: Trained, gate: GateSettings) -> dict[str, Any]
     return row
 
 
-def slices_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
+def slices_table(trained: Measured, gate: GateSettings) -> list[dict[str, Any]]:
     """Return one row per slice of the holdout that is large enough to be told of: rows, metric, gain."""
     return [
         {
@@ -72,37 +89,12 @@ def slices_table(trained: Trained, gate: GateSettings) -> list[dict[str, Any]]:
     ]
 
 
-def model_card(
-    name: str,
-    trained: Trained,
-    decision: Decision,
-    gate: GateSettings,
-    facts: Mapping[str, Any],
-    history: Sequence[Point] = (),
-) -> str:
-    """Return the model card as Markdown, its pictures as data URIs."""
-    champion = f"version {decision.champion}" if decision.champion else "none yet"
-    lines = [
-        f"# {name}: {decision.verdict}",
-        *(f"- {reason}" for reason in decision.reasons),
-        "",
-        markdown_table(gate_table(trained, gate)),
-        "",
-        f"Judged on {trained.rows:,} holdout rows; champion: {champion}.",
-        *(["", markdown_table(slices_table(trained, gate))] if trained.slices else []),
-        "",
-        *(f"- **{key}**: {value}" for key, value in {**facts, "ONNX": told_of_export(trained.onnx)}.items()),
-    ]
-    for picture in pictures_of(trained.curves, trained.difference, trained.slices, gate, history):
-        lines += ["", picture.markdown]
-    return "\n".join(lines)
-
-
 def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return *rows* as a Markdown table."""
     rows = list(rows)
     columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([str(row[c]) for c in columns] for row in rows)]
+    cells = ([str(row[c]).replace("|", "\\|") for c in columns] for row in rows)
+    lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,18 @@ import click
 from insitu import __version__
 from insitu.errors import BackendUnavailable, InsituError
 from insitu.interrupts import remember
-from insitu.options import Commands, batch_option, fail, json_option, project_option, site_option
+from insitu.options import Commands, batch_option, fail, json_option, model_argument, project_option, site_option
 
 EXIT_CODES = {"Completed": 0, "Skipped": 0, "NotPromoted": 3}
 ELSEWHERE: dict[str, str] = {
+    "init": "insitu.commands.init:init",
     "up": "insitu.commands.up:up",
     "bundle": "insitu.commands.bundle:bundle",
     "prune": "insitu.commands.prune:prune",
     "compare": "insitu.commands.compare:compare",
     "reproduce": "insitu.commands.reproduce:reproduce",
     "scan": "insitu.commands.scan:scan",
+    "report": "insitu.commands.report:report",
     "verify": "insitu.commands.verify:verify",
     "audit": "insitu.commands.audit:audit",
     "deploy": "insitu.commands.deploy:deploy",
@@ -42,8 +43,13 @@ ELSEWHERE: dict[str, str] = {
     "backfill": "insitu.commands.backfill:backfill",
     "approve": "insitu.commands.approve:approve",
     "override": "insitu.commands.override:override",
+    "waive": "insitu.commands.waive:waive",
+    "waivers": "insitu.commands.waive:waivers",
+    "plan": "insitu.commands.plan:plan",
     "rollback": "insitu.commands.rollback:rollback",
     "reconcile": "insitu.commands.reconcile:reconcile",
+    "explain": "insitu.commands.explain:explain",
+    "completion": "insitu.commands.completion:completion",
 }
 """Commands in modules of their own, imported when they are asked for."""
 
@@ -69,25 +75,28 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("model")
+@model_argument
 @site_option
 @batch_option
 @json_option
 @project_option
-def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:
+def retrain(project: Path, model: str, site: str, batch: str | None, as_json: bool) -> None:
     """Retrain MODEL here and now, on the blobs that lie at the site.
 
     Starting it again is safe: a batch that is done is not done twice, and a run that was interrupted
-    goes on after its last finished step.
+    goes on after its last finished step. With --batch VERSION an earlier run is seen to: what is missing of it, such
+    as its deployment to a target that was named since, is done.
     """
+    from insitu.commands.batches import manifest_file
     from insitu.lineage import finished
     from insitu.runs import open_run
 
-    run = open_run(project, model, site, batch)
+    blobs = manifest_file(project, site, model, batch)
+    run = open_run(project, model, site, blobs)
     record, news = finished(run), False
     try:
         if record is None:  # answered before Prefect is started, which takes seconds
-            record, news = _run_flow(project, model, site, batch), True
+            record, news = _run_flow(project, model, site, blobs), True
     except InsituError as error:
         # The newest: the blobs may have been pinned anew.
         record = next(reversed(_records(project, site, model).of_model(model)), None)
@@ -105,41 +114,6 @@ def retrain(project: Path, model: str, site: str, batch: Path | None, as_json: b
             record = Records(run.site.state).of_version(model, record["run_key"])
         print_outcome(record, news)
     sys.exit(EXIT_CODES[record["state"]])
-
-
-@main.command()
-@click.argument("model")
-@site_option
-@batch_option
-@json_option
-@project_option
-def plan(project: Path, model: str, site: str, batch: Path | None, as_json: bool) -> None:
-    """Tell what `insitu retrain MODEL` would do now: data, what is read of it, champion, compute.
-
-    Nothing is changed; only footers and headers of blobs are read.
-    """
-    from insitu.planning import outlook
-    from insitu.runs import open_run
-
-    run = open_run(project, model, site, batch)
-    seen = outlook(run)
-    from data_checks.baseline import DriftCheck
-    from data_checks.engine import foresee  # after what can go wrong: it takes seconds
-    from data_checks.suite import load_suite
-
-    store = run.site.data(run.batch.container)
-    drift = DriftCheck(run.model.drift, run.training_part)
-    validation = foresee(
-        load_suite(run.suite_file), store, run.batch,
-        reading=run.model.data.reading, state=run.site.state, drift=drift,
-    )  # fmt: skip
-    told = seen | {"validation": asdict(validation)}
-    if as_json:
-        click.echo(json.dumps(told, indent=1))
-    else:
-        from insitu.console import print_plan
-
-        print_plan(told)
 
 
 def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[str, Any]:
@@ -177,13 +151,15 @@ def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[
 
 
 @main.command()
-@click.argument("model")
+@model_argument
 @site_option
 @json_option
 @project_option
 def history(project: Path, model: str, site: str, as_json: bool) -> None:
-    """List the runs of MODEL: versions, verdicts, metrics."""
-    records = _records(project, site, model).of_model(model)
+    """List the runs of MODEL: versions, verdicts, metrics, and which is champion, deployed, rolled back or pruned."""
+    from insitu.marks import marked
+
+    records = marked(_open_site(project, site, model).state, model)
     if as_json:
         click.echo(json.dumps(records, indent=1))
     else:
@@ -193,7 +169,7 @@ def history(project: Path, model: str, site: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("model")
+@model_argument
 @click.argument("version", default="latest", metavar="[VERSION|RUN_KEY]")
 @site_option
 @json_option
@@ -211,43 +187,7 @@ def show(project: Path, model: str, version: str, site: str, as_json: bool) -> N
 
 
 @main.command()
-@click.argument("model")
-@click.argument("version", required=False, metavar="[VERSION|RUN_KEY]")
-@click.option(
-    "--open/--no-open",
-    "wanted",
-    default=None,
-    help="Show the page in the browser.  [default: only on a terminal beside a desktop]",
-)
-@site_option
-@json_option
-@project_option
-def report(project: Path, model: str, version: str | None, site: str, wanted: bool | None, as_json: bool) -> None:
-    """Write the Data Docs of MODEL's newest validation, or of a version or run, as a page that stays on site.
-
-    The page holds values of the data. What is printed does not.
-    """
-    from insitu import reports
-
-    place = _open_site(project, site, model)
-    kept = reports.find_report(place.state, model, version)
-    from data_checks import datadocs  # after what can go wrong: it takes seconds
-    from insitu.pictures import kept_pictures
-
-    drawn = [(picture.title, picture.uri) for picture in kept_pictures(place.state, kept.record)]
-    page = datadocs.page(kept.full, title=model, facts=kept.facts, notes=kept.notes, pictures=drawn)
-    path = reports.write_page(place.settings.compute.work / "reports", kept, page)
-    if as_json:
-        click.echo(json.dumps({**kept.to_json(), "page": str(path)}, indent=1))
-    else:
-        click.echo("\n".join([*kept.summary(), f"  {'page':<11}{path}"]))
-    wanted = not as_json and reports.has_desktop(os.environ) if wanted is None else wanted
-    if wanted and not reports.show_in_browser(path):
-        click.echo("no browser took the page: open it yourself", err=True)
-
-
-@main.command()
-@click.argument("model")
+@model_argument
 @click.option("--file", "request_file", type=click.Path(path_type=Path), help="JSON request; '-' reads standard input.")
 @click.option("--version", default="latest", show_default=True, help="Version to ask.")
 @site_option
@@ -261,12 +201,13 @@ def score(project: Path, model: str, request_file: Path | None, version: str, si
     """
     from insitu.scoring import ask_published
 
-    request, answer = ask_published(project, site, model, version, request_file)
+    asked, request, answer = ask_published(project, site, model, version, request_file)
     if as_json:
-        click.echo(json.dumps({"request": request, "answer": answer}, indent=1))
+        click.echo(json.dumps({"version": asked, "request": request, "answer": answer}, indent=1))
     else:
         from insitu.console import print_answer
 
+        click.echo(f"{model} version {asked} answers:", err=True)
         print_answer(request, answer)
 
 

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from insitu.gate import PUBLISHED
-from insitu.lineage import drift_summary
+from insitu.lineage import counted, drift_summary
 from insitu.options import DEFAULT_SITE
 from insitu.ports import Check
 
@@ -23,11 +22,6 @@ if not console.is_terminal:
 
 _MOST_COLUMNS = 8
 _MOST_BLOBS = 20
-_TO_DO: dict[str | None, str] = {
-    None: "validate, train, gate; if promoted, publish",
-    **dict.fromkeys(("AwaitingApproval", "Expired"), "ask a person: the model is trained and judged"),
-    **dict.fromkeys(PUBLISHED, "publish: the model is trained and decided"),
-}
 _COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
 
 
@@ -36,7 +30,7 @@ def print_outcome(record: Mapping[str, Any], news: bool) -> None:
     if not news:
         console.print(
             f"[bold]nothing new[/]: batch {record['batch']['fingerprint'][:12]} of {record['model']} "
-            f"({record['batch']['blobs']} blobs) was done at {record['finished']}"
+            f"({counted(record['batch']['blobs'], 'blob')}) was done at {record['finished']}"
         )
     if winner := record.get("winner"):
         where = f"process {winner['pid']} of {winner['host']}, since {winner['since']}"
@@ -68,47 +62,11 @@ def print_blobs(record: Mapping[str, Any]) -> None:
     """Print the blobs that a run was pinned to: version, size and name of each, the newest last."""
     blobs = sorted(record["batch"]["manifest"]["blobs"], key=lambda blob: str(blob["last_modified"]))
     if len(blobs) > _MOST_BLOBS:
-        console.print(f"  [dim]{len(blobs) - _MOST_BLOBS} older blobs: --json[/]")
+        console.print(f"  [dim]{counted(len(blobs) - _MOST_BLOBS, 'older blob')}: --json[/]")
     for blob in blobs[-_MOST_BLOBS:]:
         etag = blob["etag"].strip('"')[:12]
         version = escape(f"{etag:<14}{blob['size_bytes']:>14,} bytes  {blob['name']}")
         console.print(f"  [dim]{'blob':<10}[/]{version}")
-
-
-def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what a run would do."""
-    batch, checks, champion = plan["batch"], plan["validation"], plan["champion"]
-    rows = "" if checks["rows"] is None else f", {checks['rows']:,} rows"
-    blobs = f"{batch['blobs']} blobs ({batch['new_blobs']} new), {_mega(batch['bytes'])}{rows}"
-    unread = checks["blobs"] - checks["known_blobs"]
-    reads = f"{checks['columns']} columns, unread blobs {unread}, measured before {checks['known_blobs']}"
-    facts = [
-        ("would do", "nothing: this batch is done" if plan["done"] else _TO_DO.get(plan["outcome"], _TO_DO[None])),
-        ("batch", f"{batch['fingerprint'][:12]}: {blobs}"),
-        ("split", f"{batch['training_blobs']} blobs to train on, {batch['holdout_blobs']} to judge on"),
-        ("champion", f"v{champion}" if champion else "none yet"),
-        ("checks", f"{checks['expectations']} expectations of suite {checks['suite']}"),
-        ("reads", f"{_mega(checks['bytes_to_read'])}: {reads}"),
-    ]
-    if budget := plan["budget"]:
-        told = f"comparison {budget['number']} of {budget['comparisons']} on its rows"
-        facts.append(("holdout", f"{told}: spent, so wait for fresh rows" if budget["spent"] else told))
-    if seen := plan["detectable_gain"]:
-        told = (
-            f"{seen['gain']:.3g} over {seen['over']:+.3g} in {seen['metric']}, in 4 of 5 runs on {seen['rows']:,} rows"
-        )
-        facts.append(("finds", told))
-    if targets := plan["deployment"]:
-        facts.append(("deploys", ", ".join(f"{one['name']} ({one['kind']})" for one in targets)))
-    facts += [("again", f"{name}: a pass of its own, by Great Expectations' engine") for name in checks["second_pass"]]
-    facts += [("note", note) for note in checks["notes"]]
-    facts += [
-        ("ready" if check["ok"] else "NOT READY", f"{check['name']}: {check['found']} (wanted {check['wanted']})")
-        for check in plan["readiness"]
-    ]
-    console.print(f"[bold]{plan['model']}[/] at {plan['site']}, run {plan['run_key'][:12]}")
-    for label, value in facts:
-        console.print(f"  [dim]{label:<10}[/]{escape(value)}")
 
 
 def print_checks(site: str, checks: Sequence[Check]) -> None:
@@ -126,18 +84,14 @@ def print_checks(site: str, checks: Sequence[Check]) -> None:
     )
 
 
-def _mega(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB"
-
-
 def print_history(model: str, site: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Print one line per run, newest last."""
     if not records:
         console.print(f"{model} has no runs yet; next: {program()} retrain {model}{_site_words(site)}")
         return
     table = Table(box=None, header_style="dim")
-    for heading in ("finished", "run", "state", "decision", "version", "metrics", "batch", "image"):
-        table.add_column(heading, no_wrap=heading != "metrics")
+    for heading in ("finished", "run", "state", "decision", "version", "is now", "metrics", "batch", "image"):
+        table.add_column(heading, no_wrap=heading not in ("metrics", "is now"))
     for record in records:
         table.add_row(*(escape(cell) for cell in _history_row(record)))
     console.print(table)
@@ -164,15 +118,17 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("state", f"{record['state']} at {record['finished']}"),
         ("run", record["run_key"]),
-        ("batch", f"{batch['fingerprint'][:12]}, {batch['blobs']} blobs, {batch['bytes'] / 1e6:.1f} MB"),
+        ("batch", f"{batch['fingerprint'][:12]}, {counted(batch['blobs'], 'blob')}, {batch['bytes'] / 1e6:.1f} MB"),
     ]
     if validation:
         held = validation["expectations"] - validation["failed"]
-        facts.append(("data", f"{held} of {validation['expectations']} expectations hold, {validation['rows']:,} rows"))
+        facts.append(
+            ("data", f"{held} of {validation['expectations']} expectations hold, {counted(validation['rows'], 'row')}")
+        )
         if validation["drift"]:
             facts.append(("drift", drift_summary(validation["drift"])))
     if training:
-        facts.append(("metrics", _metrics(training["metrics"]) + f" on {training['rows']:,} holdout rows"))
+        facts.append(("metrics", _metrics(training["metrics"]) + f" on {counted(training['rows'], 'holdout row')}"))
     if said:
         until = f", until {said['expires']}" if said["expires"] else ""
         facts.append(("decided", f"{said['kind']} by {said['who']} at {said['when']}{until}: {said['reason']}"))
@@ -241,7 +197,8 @@ def _history_row(record: Mapping[str, Any]) -> list[str]:
         record["run_key"][:12],
         record["state"] + (f" {record['error']['code']}" if record["error"] else ""),
         (decision.get("outcome") or decision["verdict"]) if decision else "",
-        version["version"] + (" (rolled back)" if record.get("rollback") else "") if version else "",
+        version["version"] if version else "",
+        ", ".join(record["marks"]),
         _metrics(record["training"]["metrics"]) if record["training"] else "",
         record["batch"]["fingerprint"][:12],
         image["digest"].removeprefix("sha256:")[:12] if image else "",

@@ -20,7 +20,7 @@ from insitu.crashpoints import crashpoint
 from insitu.egress import Door
 from insitu.errors import BackendUnavailable, DeployFailed, InsituError
 from insitu.gate import Decision
-from insitu.journal import read_json
+from insitu.marks import DEPLOYMENTS, entries
 from insitu.ports import ModelVersion, Release, Scorer, Target
 from insitu.release import Published
 from insitu.runs import Run
@@ -32,7 +32,6 @@ from insitu.wiring import CHAMPION, Site
 log = logging.getLogger(__name__)
 
 _HISTORY = 20
-_FOLDER = "deployments"
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,7 @@ class Deployed:
 
 def deployed(site: Site, model: str) -> Mapping[str, str]:
     """Return the digest that each target of *model* runs, by the target's name, as the site's state has it."""
-    return {name: str(entry["digest"]) for name, entry in entries(site, model).items()}
-
-
-def entries(site: Site, model: str) -> Mapping[str, dict[str, Any]]:
-    """Return what the site's state has about each target of *model*: also of those that model.toml has no more."""
-    folder = f"{_FOLDER}/{model}/"
-    names = list(site.state.names(folder))
-    return {name.removeprefix(folder).removesuffix(".json"): read_json(site.state, name) for name in names}
+    return {name: str(entry["digest"]) for name, entry in entries(site.state, model).items()}
 
 
 def deploy_run(run: Run, job: str, decision: Decision, version: ModelVersion, published: Published) -> list[Deployed]:
@@ -96,10 +88,10 @@ def release_of(site: Site, model: ModelSettings, version: str, digest: str, gold
         if golden.is_file():
             compare_answers(scorer, golden, model.smoke.tolerance)
 
-    return Release(model.name, version, digest, site.registry(model.name), answers, _sample(golden))
+    return Release(model.name, version, digest, site.registry(model.name), answers, request_sample(golden))
 
 
-def _sample(golden: Path) -> dict[str, Any]:
+def request_sample(golden: Path) -> dict[str, Any]:
     """Return a request of one row with the columns of the golden rows, and no value of theirs."""
     try:
         split = json.loads(golden.read_text())["request"]["dataframe_split"]
@@ -127,17 +119,18 @@ def deploy_to(
     done, failed = [], dict[str, InsituError]()
     reference = release.images.reference(release.digest)
     for target in targets:
+        name = target.settings.name
         try:
-            with site.alone_with(f"{_FOLDER}/{release.model}/{target.name}"):
+            with site.alone_with(f"{DEPLOYMENTS}/{release.model}/{name}"):
                 if wanted():
-                    door.published(f"deployment to {target.name}", target.address, release.images, release.digest)
+                    door.published(f"deployment to {name}", target.address, release.images, release.digest)
                     done.append(_deploy(site, target, release, reference))
         except InsituError as error:
-            failed[target.name] = error
+            failed[name] = error
         except OSError as exc:  # a file that cannot be written, say
-            failed[target.name] = DeployFailed(f"{target.address} cannot be changed", found=exc.strerror)
-        if found := failed.get(target.name):
-            log.warning("%s is not deployed to %s: %s", release.digest[:19], target.name, found.what)
+            failed[name] = DeployFailed(f"{target.address} cannot be changed", found=exc.strerror)
+        if found := failed.get(name):
+            log.warning("%s is not deployed to %s: %s", release.digest[:19], name, found.what)
     if failed:
         raise _failure(release, failed, len(targets))
     return done
@@ -149,9 +142,10 @@ def _deploy(site: Site, target: Target, release: Release, reference: str) -> Dep
         target.put(release)
         crashpoint("deploy:put")
     seconds = round(time.monotonic() - started, 2)
-    done = Deployed(target.name, target.kind, release.digest, release.version, target.address, before, seconds)
+    told = target.settings
+    done = Deployed(told.name, told.kind, release.digest, release.version, target.address, before, seconds)
     _note(site, release.model, done, reference)
-    log.info("%s runs %s of version %s at %s", target.name, release.digest[:19], release.version, target.address)
+    log.info("%s runs %s of version %s at %s", told.name, release.digest[:19], release.version, target.address)
     return done
 
 
@@ -169,7 +163,7 @@ def _note(site: Site, model: str, done: Deployed, reference: str) -> None:
         earlier = {key: found[key] for key in ("digest", "version", "reference", "when")} | {"until": when}
         return {**new, "history": [*found["history"], earlier][-_HISTORY:]}
 
-    documents.change(site.state, f"{_FOLDER}/{model}/{done.name}.json", edit)
+    documents.change(site.state, f"{DEPLOYMENTS}/{model}/{done.name}.json", edit)
 
 
 def _failure(release: Release, failed: Mapping[str, InsituError], count: int) -> InsituError:

@@ -14,7 +14,8 @@ from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
 from insitu.network import count_authorities
 from insitu.ports import BlobStore, Check, Diagnosable, Need
 from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
-from insitu.settings import DeployTarget, ModelSettings, SiteSettings, load_model, load_site
+from insitu.settings import DeployTarget, ModelSettings, SiteSettings, load_settings, load_site
+from insitu.surroundings import clock_check, notify_check, ports_check, versions_check
 from insitu.telemetry import SWITCHES
 from insitu.wiring import Site, open_site
 
@@ -35,11 +36,14 @@ def diagnose(project: Path, site: str, environ: Mapping[str, str]) -> list[Check
         SettingsError: The settings of the site have problems, or name something that is not there.
     """
     settings = load_site(project, site, environ)
-    models, checks = _models(project, environ)
+    models, checks = _models(project, site, environ)
     checks = [
         Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"),
         *checks,
+        versions_check(),
         telemetry_check(environ),
+        ports_check(settings.services),
+        *notify_check(settings.notify),
     ]
     authorities = _authorities(settings)
     if not all(check.ok for check in authorities):  # nobody can be asked without them
@@ -96,7 +100,7 @@ def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]
     probes: dict[str, Probe] = {"compute": lambda: site.compute.readiness(_need(models.values(), containers))}
     ages = site.compute.checks if isinstance(site.compute, Diagnosable) else list
     probes["credentials"] = lambda: [*ages(), *site.age_checks()]
-    probes["state"] = lambda: [_state_check(site.state)]
+    probes["state"] = lambda: [_state_check(site.state), clock_check(site.state, _WRITTEN)]
     for container in containers:
         probes[f"data {container}"] = partial(_data_checks, site, container)
     if site.settings.registry:
@@ -119,13 +123,13 @@ def _in_turn(*probes: Probe) -> list[Check]:
     return checks
 
 
-def _models(project: Path, environ: Mapping[str, str]) -> tuple[dict[str, ModelSettings], list[Check]]:
+def _models(project: Path, site: str, environ: Mapping[str, str]) -> tuple[dict[str, ModelSettings], list[Check]]:
     models: dict[str, ModelSettings] = {}
     checks = []
     for file in sorted(project.glob("models/*/model.toml")):
         name = file.parent.name
         try:
-            models[name] = load_model(project, name, environ)
+            _, models[name] = load_settings(project, site, name, environ)  # what its targets want of the site, too
             checks.append(Check(f"model {name}", True, "settings are valid", "valid settings"))
         except InsituError as error:
             checks.append(

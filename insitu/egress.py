@@ -14,13 +14,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import EgressRefused
+from insitu.errors import EgressRefused, SettingsError, StateDamaged
 from insitu.files import file_digests
 from insitu.images.attest import KIND_NOTE
 from insitu.images.manifest import parts_of
@@ -30,15 +31,20 @@ from insitu.images.transfer import Sent
 from insitu.journal import Journal
 from insitu.ports import Descriptor, ImageRegistry
 from insitu.residency.code import require_code
-from insitu.residency.ledger import extended
+from insitu.residency.ledger import entries_since, extended, require_whole, signed_head
 from insitu.residency.rules import require_annotations, require_facts, require_labels, require_tags
 from insitu.settings import KNOWN_METRICS
+from insitu.signing import Keys
+from insitu.waivers import Waivers
 
 EGRESS = "egress"
 """The journal's name of the ledger."""
 
 SIGNED = "egress-signed"
 """The journal's name of how much of the ledger the residency statement of the image speaks of."""
+
+HEAD = "egress-head"
+"""The journal's name of the signed word how far the ledger had come when the run's record was written."""
 
 WORDS, CODE, SOFTWARE, BASE, STATEMENT = "words on the list", "code", "software", "base by digest", "statement"
 PUBLISHED = "published image"
@@ -48,6 +54,8 @@ SCANNED: Mapping[str | None, str] = {
     None: "not scanned",
 }
 """What a leak scan's verdict lets out, and what is said of files that nobody scanned."""
+
+WAIVED = "scanned: what was found is waived by a person"
 
 Scan = Mapping[str, Any] | None
 """What a run's record says of the leak scan (`insitu.residency.verdict`); None: nobody scanned."""
@@ -62,9 +70,14 @@ MODEL_CODE = "model"
 
 @dataclass(frozen=True)
 class Door:
-    """The way out for what one run makes; its *journal* keeps the ledger."""
+    """The way out for what one run makes; its *journal* keeps the ledger.
+
+    Attributes:
+        waivers: What people let pass of what the scan found; without them, nothing.
+    """
 
     journal: Journal
+    waivers: Waivers | None = None
 
     def words(self, what: str, destination: str, tags: Mapping[str, str]) -> None:
         """Let tags out; raise `EgressRefused` for one that is not on the list."""
@@ -73,8 +86,8 @@ class Door:
         self._write(Sent(what, destination, len(data), sha256(data).hexdigest()), WORDS)
 
     def file(self, sent: Sent, scan: Scan) -> None:
-        """Let a file of the model out, by what the leak scan has said of it."""
-        self._write(sent, _scanned(sent, scan))
+        """Let a file of the model out, by what the leak scan has said of it, and what people have waived."""
+        self._write(sent, self._scanned(sent, scan))
 
     def job(self, destination: str, definition: Mapping[str, Any], code: Path) -> None:
         """Let out a job's definition and the folder of its *code*; raise `EgressRefused` for data or secrets in it."""
@@ -99,7 +112,7 @@ class Door:
         def let_out(sent: Sent) -> None:
             if sent.what == "image layer":
                 title = titles.get(f"sha256:{sent.sha256}")
-                self._write(sent, _scanned(sent, scan) if title == "model" else _software(sent, title))
+                self._write(sent, self._scanned(sent, scan) if title == "model" else _software(sent, title))
                 return
             look = _statement if sent.what.startswith("attestation") else _words
             self._write(sent, look(sent, _document(source, sent)))
@@ -113,16 +126,33 @@ class Door:
             size_bytes = len(found[1]) + sum(part.size_bytes for part in (config, *layers))
             self._write(Sent(what, destination, size_bytes, digest.removeprefix("sha256:")), PUBLISHED)
 
+    def _scanned(self, sent: Sent, scan: Scan) -> str:
+        """Return by what a file of the model may go; raise `LeakFound` when a waiver does not count any more."""
+        verdict: str | None = scan["verdict"] if scan else None
+        if scan and verdict == "waived" and self.waivers and scan["waived"]:
+            self.waivers.settled(scan["waived"], datetime.now(UTC))
+            return WAIVED
+        if verdict not in SCANNED:
+            raise _refused(sent, f"the leak scan says {verdict}", "a file that the scan lets out")
+        return SCANNED[verdict]
+
     def _write(self, sent: Sent, clearance: str) -> None:
         now, entry = datetime.now(UTC).isoformat(timespec="seconds"), sent.to_json()
         self.journal.change(EGRESS, lambda entries: extended(entries or [], entry, clearance, now))
 
 
-def _scanned(sent: Sent, scan: Scan) -> str:
-    verdict: str | None = scan["verdict"] if scan else None
-    if verdict not in SCANNED:
-        raise _refused(sent, f"the leak scan says {verdict}", "a file that the scan lets out")
-    return SCANNED[verdict]
+def sign_ledger(journal: Journal, keys: Keys) -> None:
+    """Sign how far the ledger of a run has come, unless that is signed.
+
+    One that was altered is not signed again, nor any without the site's key: whoever audits the run is told.
+    """
+    entries, before = journal.entry(EGRESS) or [], journal.entry(HEAD)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with suppress(SettingsError, StateDamaged):
+        key = keys.own()
+        require_whole(entries)
+        if before is None or entries_since(entries, journal.key, before, keys.trusted()):
+            journal.keep(HEAD, signed_head(entries, journal.key, now, key))
 
 
 def _software(sent: Sent, title: str | None) -> str:

@@ -4,8 +4,8 @@
     ├── UsageError               exit 2   E-USE   a command that cannot be meant
     │   └── SettingsError        exit 2   E-CONF  a settings file or variable, all problems at once
     ├── DataError                exit 4   E-DATA  the batch is incomplete, unreadable or fails its suite
-    ├── BlobNotFound                      E-BLOB
-    ├── BlobExists                        E-BLOB  create-if-absent lost to an earlier writer
+    ├── BlobNotFound                      E-GONE
+    ├── BlobExists                        E-EXISTS create-if-absent lost to an earlier writer
     ├── BlobChanged                       E-BLOB  the ETag is not the pinned one any more
     ├── StoreRefused                      E-STORE the blob store refuses: no such container, no right, no such version
     ├── AccessRefused                     E-AUTH  signing in is refused, or a right is missing
@@ -14,12 +14,12 @@
     ├── GateFailed                        E-GATE  metrics that cannot be judged
     ├── LeakFound                         E-LEAK  an artifact holds records, or cannot be opened to see whether it does
     ├── DecisionRefused                   E-DEC   no decision on record allows what is to be done
-    ├── AlreadyDecided                    E-DEC   somebody else has decided before
+    │   └── AlreadyDecided                E-LATE  somebody else has decided before
     ├── SignatureRefused                  E-SIG   bytes that no trusted key has signed
     ├── EgressRefused                     E-OUT   something that is on no list was about to leave the site
     ├── RegistryFailed                    E-REG   the model registry refuses
     ├── ImageFailed                       E-IMG   assembling or smoke-testing the image
-    │   └── OutOfMemory                   E-IMG   the image's server takes more memory than it may
+    │   └── OutOfMemory                   E-MEM   the image's server takes more memory than it may
     ├── PublishFailed                     E-PUB   the image registry refuses, or returns other bytes
     ├── BundleRefused                     E-BUN   a bundle is not as it was written, or lacks what it was made without
     ├── DeployFailed                      E-DEP   a target refuses an image, or the web app the relay; or it fails
@@ -31,7 +31,8 @@
     └── BackendUnavailable                E-NET   no answer; the only error that tasks retry
 
 A message names the thing, what was found, what was wanted and what to do next. It never holds a
-value of the data: exceptions travel to places where data must not.
+value of the data: exceptions travel to places where data must not. Every class has a code of its own,
+which stays as it is; insitu/explanations.py says what it means and what to do.
 """
 
 from __future__ import annotations
@@ -160,13 +161,13 @@ class DataError(InsituError):
 class BlobNotFound(InsituError):
     """There is no blob of this name."""
 
-    code = "E-BLOB"
+    code = "E-GONE"
 
 
 class BlobExists(InsituError):
     """A create-if-absent found a blob of this name."""
 
-    code = "E-BLOB"
+    code = "E-EXISTS"
 
 
 class BlobChanged(InsituError):
@@ -220,6 +221,8 @@ class DecisionRefused(InsituError):
 class AlreadyDecided(DecisionRefused):
     """Somebody else has decided before."""
 
+    code = "E-LATE"
+
 
 class SignatureRefused(InsituError):
     """What should be signed by a trusted key is not, or is something else than was expected."""
@@ -247,6 +250,8 @@ class ImageFailed(InsituError):
 
 class OutOfMemory(ImageFailed):
     """The image's server was ended because it took more memory than it may."""
+
+    code = "E-MEM"
 
 
 class PublishFailed(InsituError):

@@ -45,6 +45,32 @@ def write_json(state: BlobStore, name: str, value: Any, fence: Callable[[], obje
             etag = state.stat(name).etag
 
 
+def change_json(
+    state: BlobStore, name: str, changed: Callable[[Any], Any], fence: Callable[[], object] = lambda: None
+) -> None:
+    """Write what *changed* makes of a blob's JSON values, None where there is none; nothing of others is lost."""
+    while True:
+        fence()
+        try:
+            etag: str | None = state.stat(name).etag
+            before = json.loads(state.read(name, etag=etag))
+        except BlobNotFound:
+            etag, before = None, None
+        except BlobChanged:
+            continue
+        except ValueError:
+            before = read_json(state, name)  # says that it is damaged
+        if (value := changed(before)) == before:
+            return
+        data = json.dumps(value, indent=1).encode()
+        with suppress(BlobExists, BlobChanged):
+            if etag is None:
+                state.create(name, data)
+            else:
+                state.replace(name, data, etag=etag)
+            return
+
+
 @dataclass(frozen=True)
 class Journal:
     """What a run has finished, under `runs/MODEL/KEY/` in the site's state.
@@ -87,27 +113,7 @@ class Journal:
 
     def change(self, what: str, changed: Callable[[Any], Any]) -> None:
         """Keep what *changed* makes of what is kept, None where nothing is; what others write meanwhile is not lost."""
-        name = self.name(what)
-        while True:
-            self.fence()
-            try:
-                etag: str | None = self.state.stat(name).etag
-                before = json.loads(self.state.read(name, etag=etag))
-            except BlobNotFound:
-                etag, before = None, None
-            except BlobChanged:
-                continue
-            except ValueError:
-                before = read_json(self.state, name)  # says that it is damaged
-            if (value := changed(before)) == before:
-                return
-            data = json.dumps(value, indent=1).encode()
-            with suppress(BlobExists, BlobChanged):
-                if etag is None:
-                    self.state.create(name, data)
-                else:
-                    self.state.replace(name, data, etag=etag)
-                return
+        change_json(self.state, self.name(what), changed, self.fence)
 
     def entry(self, what: str) -> Any:
         """Return what was kept: `{"seconds", "value"}` for a step that ended; None when nothing was."""

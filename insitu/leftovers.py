@@ -1,4 +1,5 @@
-"""What no run speaks for: unpacked images, files of killed processes, words of flow runs that ended, unnamed parcels.
+"""What no run speaks for: unpacked images, spare layers, files of killed processes, words of flow runs that ended,
+unnamed parcels.
 
 Whoever looks holds the leases of all models. People may score and compare even so, hence what is unpacked or half
 written is touched only when it has lain there for a day, and what may be looked up, or be sent again by a job that has
@@ -7,6 +8,7 @@ outlived its run, only after `keep_days`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
@@ -14,8 +16,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from insitu.errors import ImageFailed
+from insitu.errors import ImageFailed, PublishFailed
+from insitu.images.bases import KEPT
+from insitu.images.blobs import BlobFolder
 from insitu.images.manifest import parts_of
+from insitu.images.referrers import MANIFEST_BYTES, blobs_of
 from insitu.journal import read_json
 from insitu.leases import look
 from insitu.removal import Item, delete, forget, size_of
@@ -43,6 +48,7 @@ def leftovers(
             remove = partial(forget, site.state, [blob])
             yield Item("lease", blob.name, blob.size_bytes, remove, "its flow run has ended")
     yield from _parcels(site, timedelta(days=rules.keep_days), now)
+    yield from _spare_layers(site, needed, timedelta(days=rules.keep_days), now)
 
 
 def _unpacked(site: Site, needed: Mapping[str, Iterable[str]], now: datetime) -> Iterator[Item]:
@@ -54,6 +60,52 @@ def _unpacked(site: Site, needed: Mapping[str, Iterable[str]], now: datetime) ->
         if path.name.replace("-", ":", 1) not in kept and _is_settled(path, now):
             why = "no image that stays needs it"
             yield Item("unpacked", str(path), size_of(path), partial(delete, path), why)
+
+
+def _spare_layers(site: Site, needed: Mapping[str, Iterable[str]], lain: timedelta, now: datetime) -> Iterator[Item]:
+    """Yield layers kept for the next image, and parts of bases, that none that stays has and nobody used of late."""
+    root, named = site.settings.images.root, site.settings.images.base
+    kept = {layer for model, digests in needed.items() for layer in _layers(site, model, digests)}
+    cache, bases = BlobFolder(root / ".cache" / "layers"), BlobFolder(root / KEPT)
+    notes = {path: digest for path in sorted(cache.root.glob("*.json")) if (digest := _noted(path, cache))}
+    used = {digest for path, digest in notes.items() if not _has_lain(path, lain, now)}
+    for note, digest in notes.items():
+        if digest not in kept | used:
+            yield _spare("kept layer", cache.path(digest), "no image that stays has it", note)
+    of_base = _parts(bases, named.rpartition("@")[2]) if named and "@sha256:" in named else set()
+    for path in sorted((bases.root / "blobs" / "sha256").glob("[0-9a-f]*")):
+        if f"sha256:{path.name}" not in of_base and _has_lain(path, lain, now):
+            yield _spare("kept base", path, "the site names another base")
+
+
+def _spare(kind: str, path: Path, why: str, *notes: Path) -> Item:
+    """Return what goes with its *notes*; a file that a layout has as a link, too, frees nothing."""
+    freed = path.stat() if path.is_file() else None
+    size_bytes = freed.st_size if freed and freed.st_nlink == 1 else 0
+
+    def remove() -> None:
+        for one in (*notes, path):
+            delete(one)
+
+    return Item(kind, str(path), size_bytes, remove, why)
+
+
+def _noted(note: Path, cache: BlobFolder) -> str | None:
+    """Return the digest of the layer that a note is about; None for a torn note, which the next image writes anew."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, PublishFailed):
+        return f"sha256:{cache.path(json.loads(note.read_bytes())['digest']).name}"
+    return None
+
+
+def _parts(bases: BlobFolder, digest: str) -> set[str]:
+    """Return the digests of a base that is kept, and of all that it is made of."""
+    found, todo = set[str](), {digest}
+    while todo:
+        found |= todo
+        files = [path for one in todo if (path := bases.path(one)).is_file()]
+        documents = [path.read_bytes() for path in files if path.stat().st_size <= MANIFEST_BYTES]
+        todo = {part for content in documents for part in blobs_of(content)} - found
+    return found
 
 
 def _layers(site: Site, model: str, digests: Iterable[str]) -> Iterator[str]:
@@ -100,6 +152,10 @@ def _is_open(site: Site, names: Set[str], job: str, lain: timedelta, now: dateti
 
 
 def _is_settled(path: Path, now: datetime) -> bool:
+    return _has_lain(path, _SETTLED, now)
+
+
+def _has_lain(path: Path, lain: timedelta, now: datetime) -> bool:
     with suppress(FileNotFoundError):
-        return now - datetime.fromtimestamp(path.lstat().st_mtime, UTC) >= _SETTLED
+        return now - datetime.fromtimestamp(path.lstat().st_mtime, UTC) >= lain
     return False

@@ -9,18 +9,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu import withdrawals
-from insitu.egress import EGRESS
+from insitu.egress import EGRESS, sign_ledger
 from insitu.errors import DataError, InsituError, UsageError
 from insitu.gate import PUBLISHED
 from insitu.journal import Journal, read_json
 from insitu.ports import BlobStore
+from insitu.residency.statement import residency_of
 from insitu.rulings import standing_of
 from insitu.runs import Run
+from insitu.waivers import WAIVED
 from insitu.wiring import CHAMPION
 
 STEPS = ("snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish", "deploy")
 PROFILE = "profile"
 """The journal's name of what a validation keeps of the training data: private."""
+
+PLAN = "plan"
+"""The journal's name of the plan that the run was started by (`insitu.planning`)."""
 
 LIMITS = "limits"
 """The journal's name of the limits that the finished image did not keep: it is not published, whoever allows it."""
@@ -90,6 +95,7 @@ def close(run: Run, state: str, error: BaseException | None = None) -> dict[str,
             "Stopped",
             InsituError("the run was stopped", next_action="start it again: it goes on where it was"),
         )
+    sign_ledger(run.journal, run.site.keys)
     record = summarise(run, state, error)
     run.journal.keep("record", record)
     return record
@@ -110,10 +116,11 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
             "manifest": run.batch.to_json(),
         },
         "code": run.code_hash,
+        "plan_hash": (run.journal.entry(PLAN) or {}).get("hash"),
         "readiness": values["ready"],
         "validation": values["validate"],
         "training": _training(values["train"]),
-        "residency": (values["train"] or {}).get("residency"),
+        "residency": residency_of(values["train"], run.journal.entry(WAIVED)),
         "decision": values["gate"],
         "model_version": values["register"],
         "image": values["containerize"],
@@ -135,10 +142,16 @@ def _publication_before(run: Run) -> dict[str, Any] | None:
     return None if "pruned" in record else publication
 
 
+def counted(number: int, what: str) -> str:
+    """Return "1 blob", "2 blobs", "10,000 blobs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def drift_summary(drift: Mapping[str, Any]) -> str:
     """Return how far the new data is from the champion's, in one line."""
     found = {name: figures["psi"] for name, figures in drift["columns"].items() if figures["psi"] is not None}
-    new = f"{drift['blobs']} blobs, {drift['rows']:,} rows that {drift['champion']} was not trained on"
+    amount = f"{counted(drift['blobs'], 'blob')}, {counted(drift['rows'], 'row')}"
+    new = f"{amount} that {drift['champion']} was not trained on"
     if not found:
         return f"{new}: nothing to compare"
     most = max(found, key=lambda name: found[name])
@@ -160,7 +173,7 @@ def now() -> str:
 
 _TOLD = (
     "job", "backend", "seconds", "rows", "difference", "share", "slices", "score_psi", "overlap", "lost", "claimed",
-    "onnx", "peak_memory_bytes", "network",
+    "onnx", "peak_memory_bytes", "network", "destinations",
 )  # fmt: skip
 
 
@@ -218,7 +231,7 @@ class Records:
         """
         records = self.of_model(model)
         made = {r["model_version"]["version"]: r for r in records if r["publication"]}
-        if version == "latest" and (champion := _champion(made, withdrawals.told(self.state, model))):
+        if version == "latest" and (champion := champion_of(made, withdrawals.told(self.state, model))):
             return champion
         if found := made.get(version.removeprefix("v")):
             return found
@@ -242,7 +255,7 @@ def _version_of(record: Mapping[str, Any]) -> str:
     return str((record["model_version"] or {}).get("version"))
 
 
-def _champion(made: Mapping[str, dict[str, Any]], orders: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def champion_of(made: Mapping[str, dict[str, Any]], orders: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the record of the version that was made champion last, by its run or by a rollback."""
     out = withdrawals.gone(orders)
     crowned = [(r["finished"], version) for version, r in made.items() if r["publication"].get("champion")]

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -40,12 +40,19 @@ class Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
+        in_json = "--json" in ctx.args  # before the command's own options are read: they may be what is wrong
         try:
             return super().invoke(ctx)
         except InsituError as error:
             if ctx.obj == "json":
                 click.echo(json.dumps({"error": error.to_json()}, indent=1))
             fail(error)
+        except click.UsageError as error:
+            if in_json:
+                click.echo(json.dumps({"error": UsageError(error.format_message()).to_json()}, indent=1))
+            raise
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
@@ -56,7 +63,9 @@ class Commands(click.Group):
 
 def fail(error: InsituError) -> NoReturn:
     """Print *error* for a person, and end with its exit code."""
-    click.echo(click.style(error.render(), fg="red") if sys.stderr.isatty() else error.render(), err=True)
+    click.secho(error.render(), fg="red", err=True)
+    if error.code != UsageError.code:  # which has said all
+        click.echo(f"  more:   insitu explain {error.code}", err=True)
     sys.exit(error.exit_code)
 
 
@@ -102,12 +111,38 @@ def maybe_project_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 DEFAULT_SITE = "local"
 
+
+def _names(before: str, after: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes a name: those of the files BEFORE*AFTER of the project."""
+
+    def complete(ctx: click.Context, _of: click.Parameter, begun: str) -> list[str]:
+        from insitu.project import find_project
+
+        with suppress(UsageError):
+            project = find_project(ctx.params.get("project") or Path.cwd())
+            files = (path.relative_to(project).as_posix() for path in project.glob(f"{before}*{after}"))
+            names = (file.removeprefix(before).removesuffix(after) for file in files)
+            return sorted(name for name in names if name.startswith(begun))
+        return []
+
+    return complete
+
+
 site_option = click.option(
-    "--site", default=DEFAULT_SITE, show_default=True, help="Name of a file in deployments/sites/."
+    "--site",
+    default=DEFAULT_SITE,
+    show_default=True,
+    help="Name of a file in deployments/sites/.",
+    shell_complete=_names("deployments/sites/", ".toml"),
 )
 
+model_argument = click.argument("model", shell_complete=_names("models/", "/model.toml"))
+maybe_model_argument = click.argument("model", required=False, shell_complete=_names("models/", "/model.toml"))
+
 batch_option = click.option(
-    "--batch", type=click.Path(path_type=Path), help="JSON manifest of pinned blobs instead of the current ones."
+    "--batch",
+    metavar="FILE|VERSION|RUN_KEY",
+    help="JSON manifest of pinned blobs, or the blobs of an earlier run, instead of the current ones.",
 )
 
 
@@ -123,11 +158,25 @@ def _answer_in_json(ctx: click.Context, _option: click.Parameter, wanted: bool) 
     return wanted
 
 
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    is_eager=True,
-    callback=_answer_in_json,
-    help="Print one JSON value on standard output, also for an error.",
-)
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command *as_json*, and --quiet: then standard output gets nothing that is for people."""
+
+    @click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_answer_in_json,
+        help="Print one JSON value on standard output, also for an error.",
+    )
+    @click.option("-q", "--quiet", is_flag=True, help="Print errors only, and with --json the value.")
+    @wraps(command)
+    def speaking(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        if not quiet:
+            return command(*args, as_json=as_json, **options)
+        # Read when Prefect is imported: on standard error; its UI still gets every line.
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(sys.stdout if as_json else nowhere):
+            return command(*args, as_json=as_json, **options)
+
+    return speaking

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from insitu.drawing import BAD, FAINT, GOOD, MARKS, OPEN, Picture, finished, new_figure, plain
 from insitu.gate import gain, limit_of
 from insitu.journal import Journal
 from insitu.lineage import metric_history
@@ -25,30 +24,9 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "challenger": {"color": "#0072b2", "linestyle": "-", "marker": "o"},
     "champion": {"color": "#d55e00", "linestyle": "--", "marker": "s"},
 }
-"""Two of the colours that colour-blind people can tell apart (Okabe and Ito, 2008), and two marks for print."""
+"""Two colours, and two marks for print."""
 
-_GOOD, _BAD, _OPEN = "#009e73", "#d55e00", "#555555"
-_MARKS = {_GOOD: "o", _BAD: "X", _OPEN: "D"}
-_DPI = 80
 _MOST_VERSIONS = 20
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG and what it shows."""
-
-    title: str
-    png: bytes
-
-    @property
-    def markdown(self) -> str:
-        """The picture as Markdown that loads nothing from elsewhere."""
-        return f"![{self.title}]({self.uri})"
-
-    @property
-    def uri(self) -> str:
-        """The picture as a data URI."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 @dataclass(frozen=True)
@@ -70,12 +48,12 @@ def pictures_of(
     drawn = {role: seen for role, seen in curves.items() if seen}
     if drawn:
         first = "ROC" if "roc" in next(iter(drawn.values())) else "Residuals"
-        yield Picture(f"{first} and calibration curves", curves_png(drawn))
+        yield Picture(f"{first} and calibration curves", curves_figure(drawn))
     if difference:
         what = "Gain on the whole and in slices" if slices else "Gain on the whole"
-        yield Picture(what, forest_png(difference, slices, gate))
+        yield Picture(what, forest_figure(difference, slices, gate))
     if len(history) > 1:
-        yield Picture(f"{gate.primary} over the versions", history_png(history, gate))
+        yield Picture(f"{gate.primary} over the versions", history_figure(history, gate))
 
 
 def kept_pictures(state: BlobStore, record: Mapping[str, Any]) -> list[Picture]:
@@ -86,12 +64,14 @@ def kept_pictures(state: BlobStore, record: Mapping[str, Any]) -> list[Picture]:
         return []
     gate, seen = GateSettings.model_validate(inputs["settings"]["gate"]), trained["value"]
     history = [Point(*one) for one in metric_history(state, record["model"], gate.primary)]
+    if record["state"] == "Unfinished":
+        history.append(Point("this", seen["metrics"]["challenger"][gate.primary]))
     return list(pictures_of(seen["curves"], seen["difference"], seen["slices"], gate, history))
 
 
-def curves_png(curves: Mapping[str, Any]) -> bytes:
-    """Draw ROC or residuals, and calibration, of challenger and champion; return a PNG."""
-    figure = _figure(8, 3.6)
+def curves_figure(curves: Mapping[str, Any]) -> Figure:
+    """Draw ROC or residuals, and calibration, of challenger and champion."""
+    figure = new_figure(8, 3.6)
     left, right = figure.subplots(1, 2)
     for role, seen in curves.items():
         (_roc if "roc" in seen else _residuals)(left, seen, role)
@@ -99,47 +79,47 @@ def curves_png(curves: Mapping[str, Any]) -> bytes:
         right.plot(*(_column(seen["calibration"], key) for key in ("predicted", "observed")), **style)
     every = [b[key] for seen in curves.values() for b in seen["calibration"] for key in ("predicted", "observed")]
     ends = (min(0.0, *every), max(every)) if every else (0.0, 1.0)  # a small holdout has no bins
-    right.plot(ends, ends, color="#999999", linewidth=0.8)
+    right.plot(ends, ends, color=FAINT, linewidth=0.8)
     right.set(title="Calibration, by tenths of the rows", xlabel="mean answer", ylabel="mean label")
     for axes in (left, right):
         axes.legend(frameon=False)
-    return _png(figure)
+    return finished(figure)
 
 
 def _roc(axes: Axes, seen: Mapping[str, Any], role: str) -> None:
     style = {key: value for key, value in _STYLES[role].items() if key != "marker"}
     axes.plot(seen["roc"]["false_positive_rate"], seen["roc"]["true_positive_rate"], label=role, **style)
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
     axes.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
 
 
 def _residuals(axes: Axes, seen: Mapping[str, Any], role: str) -> None:
     bins = seen["residuals"]
     axes.plot(_column(bins, "share"), _column(bins, "residual"), label=role, markersize=4, **_STYLES[role])
-    axes.axhline(0, color="#999999", linewidth=0.8)
+    axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set(title="Residuals, means of tenths", xlabel="share of the rows", ylabel="label minus answer")
 
 
-def forest_png(difference: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], gate: GateSettings) -> bytes:
-    """Draw the interval of the gain on all rows and in each slice, with the limit that it must clear; return a PNG."""
+def forest_figure(difference: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], gate: GateSettings) -> Figure:
+    """Draw the interval of the gain on all rows and in each slice, with the limit that it must clear."""
     rows = list(_forest(difference, slices, gate))
-    figure = _figure(8, 1.3 + 0.32 * len(rows))
+    figure = new_figure(8, 1.3 + 0.32 * len(rows))
     axes = figure.subplots()
     for at, (_, low, middle, high, limit) in enumerate(rows):
-        colour = _GOOD if low > limit else _BAD if high < limit else _OPEN
+        colour = GOOD if low > limit else BAD if high < limit else OPEN
         axes.plot([low, high], [at, at], color=colour, linewidth=2)
-        axes.plot([middle], [at], color=colour, marker=_MARKS[colour], markersize=7)
+        axes.plot([middle], [at], color=colour, marker=MARKS[colour], markersize=7)
         axes.plot([limit, limit], [at - 0.4, at + 0.4], color="black", linewidth=1.2)
-    axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+    axes.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.invert_yaxis()
     unit = gate.metrics[gate.primary].unit
     axes.set(
-        title="black: the limit; circle: above it, diamond: not sure, cross: below it",
+        title="upright mark: the limit; circle: above it, diamond: not sure, cross: below it",
         xlabel=f"gain in {gate.primary}{f' ({unit})' if unit else ''}, challenger over champion",
     )
     axes.title.set_fontsize(9)
-    return _png(figure)
+    return finished(figure)
 
 
 def _forest(
@@ -153,39 +133,25 @@ def _forest(
         if all(map(math.isfinite, gain_in(entry, gate))) and entry["column"] in gate.slices:
             estimate, low, high = gain(entry["difference"], higher)
             name = f"{entry['column']}={entry['slice']} ({entry['rows']:,})"
-            yield name[:60], low, estimate, high, -gate.slices[entry["column"]].margin
+            yield plain(name[:60]), low, estimate, high, -gate.slices[entry["column"]].margin
 
 
-def history_png(history: Sequence[Point], gate: GateSettings) -> bytes:
-    """Draw the primary metric of the latest versions, each on the holdout of its own run; return a PNG."""
+def history_figure(history: Sequence[Point], gate: GateSettings) -> Figure:
+    """Draw the primary metric of the latest versions, each on the holdout of its own run."""
     shown = history[-_MOST_VERSIONS:]
-    figure = _figure(8, 2.8)
+    figure = new_figure(8, 2.8)
     axes = figure.subplots()
     axes.plot(range(len(shown)), [point.value for point in shown], **_STYLES["challenger"])
     metric = gate.metrics[gate.primary]
     if metric.floor is not None:
-        axes.axhline(metric.floor, color=_BAD, linestyle="--", linewidth=1, label="floor")
+        axes.axhline(metric.floor, color=BAD, linestyle="--", linewidth=1, label="floor")
         axes.legend(frameon=False)
     axes.set_xticks(range(len(shown)), [point.version for point in shown])
     axes.set(
         title=f"{metric.direction} is better; each on the holdout of its own run", xlabel="version", ylabel=gate.primary
     )
-    return _png(figure)
+    return finished(figure)
 
 
 def _column(bins: Sequence[Mapping[str, float]], key: str) -> list[float]:
     return [one[key] for one in bins]
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=_DPI)
-
-
-def _png(figure: Figure) -> bytes:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()

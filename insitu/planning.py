@@ -1,16 +1,25 @@
-"""What a run would do, told before it does: its batch, champion and compute. Nothing is changed."""
+"""What a run would do, told before it does: batch, champion, compute, image, and what would leave the site.
+
+Nothing is changed. The plan's hash is over what decides what happens: the run's key (batch, code, settings), whom the
+challenger meets, and every way out. The run that does it writes the same hash into its record.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 from insitu.budget import foresee
 from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes
+from insitu.errors import InsituError
+from insitu.exits import exits_of
+from insitu.forecasts import foretold
 from insitu.gate import detectable_gain, limit_of
-from insitu.lineage import Records, finished, significant
-from insitu.ports import Check
+from insitu.lineage import PLAN, Records, finished, significant
+from insitu.ports import Check, ImageRegistry
 from insitu.readiness import AMOUNTS, check_command, check_requirements, forecast, side_by_side
 from insitu.rulings import standing_of
 from insitu.runs import Run
@@ -38,13 +47,37 @@ def readiness_of(run: Run) -> list[Check]:
     return [*checks, check_command(train.command, run.model_folder), *check_requirements(train.requirements)]
 
 
+def intention(run: Run) -> dict[str, Any]:
+    """Return what decides what the run does, and what its plan's hash is over."""
+    champion = run.site.models.alias(run.model.name, CHAMPION)
+    return {
+        "run_key": run.key,
+        "champion": champion and champion.version,
+        "checked_by": run.site.settings.validation.engine,
+        "trained_by": run.site.jobs.backend,
+        "approval": run.model.gate.approval,
+        "published_to": run.site.registry(run.model.name).name,
+        "deployed_to": [[one.name, one.kind] for one in run.model.targets(run.site.name)],
+        "leaves": [[one.what, one.destination, one.when] for one in exits_of(run, ())],
+    }
+
+
+def planned(run: Run) -> dict[str, Any]:
+    """Return the run's plan, `{"hash", "intention"}`: that of its start where it has trained, else that of now."""
+    kept: dict[str, Any] | None = run.journal.entry(PLAN)
+    if kept and run.journal.entry("train"):  # the champion is met in training; afterwards the run may be it
+        return kept
+    told = intention(run)
+    return {"hash": sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(), "intention": told}
+
+
 def outlook(run: Run) -> dict[str, Any]:
-    """Return as JSON values what the run would work on.
+    """Return as JSON values what the run would work on; the forecast comes with `forecast_of`.
 
     `done` tells that this batch was done before, so that nothing would happen; `outcome` what was decided about
     one that is not; `new_blobs` are those that no earlier record of the model holds.
     """
-    done = finished(run) is not None
+    done = finished(run)
     stands = None if done else standing_of(run)
     records = Records(run.site.state).of_model(run.model.name)
     seen = {(blob["name"], blob["etag"]) for record in records for blob in record["batch"]["manifest"]["blobs"]}
@@ -53,7 +86,8 @@ def outlook(run: Run) -> dict[str, Any]:
         "model": run.model.name,
         "site": run.site.name,
         "run_key": run.key,
-        "done": done,
+        "plan_hash": done.get("plan_hash") if done else planned(run)["hash"],
+        "done": done is not None,
         "outcome": stands and stands.outcome,
         "batch": {
             "fingerprint": run.batch.fingerprint,
@@ -66,9 +100,47 @@ def outlook(run: Run) -> dict[str, Any]:
         "champion": champion and champion.version,
         "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
+        "approval": run.model.gate.approval,
+        "image": _image(run, records),
         "deployment": [{"name": one.name, "kind": one.kind} for one in run.model.targets(run.site.name)],
+        "leaves": [asdict(one) for one in exits_of(run, records)],
         "readiness": [asdict(check) for check in readiness_of(run)],
     }
+
+
+def forecast_of(run: Run, rows: int | None) -> dict[str, Any]:
+    """Return what the run would take, from what earlier ones took; *rows* are the batch's, where they are known."""
+    records = Records(run.site.state).of_model(run.model.name)
+    return foretold(forecast(run.model.needs, run.batch, records), records, rows, run.batch.size_bytes)
+
+
+def _image(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return where the image would go, and which layers of the latest one are there: only the model's is surely new.
+
+    `there` is None where nobody can tell: the registry gives no answer, or the layer is made of the new model.
+    """
+    registry = run.site.registry(run.model.name)
+    made = [record for record in records if record["image"]]
+    latest = made[-1] if made else None
+    known = latest["image"]["layers"] if latest else []
+    there = _there(registry, [layer["digest"] for layer in known if layer["title"] != "model"])
+    layers = [
+        {"title": layer["title"], "bytes": layer["size_bytes"], "there": there.get(layer["digest"])} for layer in known
+    ]
+    return {
+        "destination": registry.name,
+        "as_of": latest and latest["run_key"],
+        "layers": layers,
+        "bytes_to_send": sum(layer["bytes"] for layer in layers if not layer["there"]) if latest else None,
+    }
+
+
+def _there(registry: ImageRegistry, digests: Sequence[str]) -> dict[str, bool]:
+    """Return which blobs the registry has; nothing where it gives no answer: readiness tells why."""
+    try:
+        return {digest: registry.has_blob(digest) for digest in digests}
+    except InsituError:
+        return {}
 
 
 def _budget(run: Run) -> dict[str, Any]:

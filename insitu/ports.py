@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from insitu.batch import Blob
 from insitu.errors import InsituError
+from insitu.settings import DeployTarget
 
 
 class BlobStore(Protocol):
@@ -288,8 +289,8 @@ class ImageRegistry(Protocol):
         """Return the manifests that refer to *digest* (OCI `subject`), in digest order."""
         ...
 
-    def attach(self, subject: str, descriptor: Descriptor, content: bytes) -> None:
-        """Store a manifest that refers to *subject*, so that `referrers` has it; raise `PublishFailed`."""
+    def attach(self, subject: str, *manifests: tuple[Descriptor, bytes]) -> None:
+        """Store manifests that refer to *subject*, so that `referrers` has them; raise `PublishFailed`."""
         ...
 
     def tags(self) -> Sequence[str]:
@@ -405,13 +406,8 @@ class Target(Protocol):
     """A place that runs a model's image."""
 
     @property
-    def name(self) -> str:
-        """What people call it: unique among the model's."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """How it runs images, e.g. `docker`."""
+    def settings(self) -> DeployTarget:
+        """What model.toml says of it: its name, unique among the model's, and how it runs images."""
         ...
 
     @property

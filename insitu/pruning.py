@@ -27,7 +27,7 @@ from insitu.images.manifest import parts_of
 from insitu.journal import write_json
 from insitu.leases import PRUNING, Lease
 from insitu.leftovers import leftovers
-from insitu.ports import BlobStore, ImageRegistry, ModelVersion
+from insitu.ports import BlobStore, Descriptor, ImageRegistry, ModelVersion
 from insitu.removal import Going, Item, Stay, delete, forget, size_of
 from insitu.retention import RECORD, TRAIL, PastRun, past_runs, reasons, uses
 from insitu.settings import RetentionSettings
@@ -221,14 +221,20 @@ def _remove_image(images: ImageRegistry, run: PastRun) -> None:
 
 
 def _blobs_of(images: ImageRegistry, digests: Iterable[str]) -> dict[str, int]:
-    """Return the blobs of these images, each with its size."""
+    """Return the blobs of these images, each with what its removal frees."""
     found = dict[str, int]()
     for digest in digests:
         there = images.resolve(digest)
         with suppress(ImageFailed):  # an index of images, which somebody has put there
             config, layers = parts_of(there[1]) if there else (None, ())
-            found |= {one.digest: one.size_bytes for one in (config, *layers) if one}
+            found |= {one.digest: _freed_bytes(images, one) for one in (config, *layers) if one}
     return found
+
+
+def _freed_bytes(images: ImageRegistry, blob: Descriptor) -> int:
+    """Return what is free without the blob: nothing while the cache or another model's layout has it as a link."""
+    path = images.local_blob(blob.digest)
+    return 0 if path and path.stat().st_nlink > 1 else blob.size_bytes
 
 
 def _grouped(blobs: Iterable[Blob]) -> dict[str, list[Blob]]:

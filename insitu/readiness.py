@@ -42,11 +42,16 @@ def forecast(declared: NeedSettings, batch: Batch, earlier: Sequence[Mapping[str
     """
     peaks = [
         BASE_BYTES + max(0, peak - BASE_BYTES) * max(1.0, batch.size_bytes / record["batch"]["bytes"])
-        for record in [record for record in earlier if record.get("training")][-LATEST:]
+        for record in recent(earlier)
         if (peak := record["training"]["peak_memory_bytes"]) and record["batch"]["bytes"]
     ]
     memory = max([declared.memory_mb * 1_000_000, *(int(peak * HEADROOM) for peak in peaks)])
     return Need(declared.cores, memory, declared.disk_mb * 1_000_000 + batch.size_bytes, (batch.container,))
+
+
+def recent(earlier: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return those of the run records, oldest first, that a forecast looks at: the latest that have trained."""
+    return [record for record in earlier if record.get("training")][-LATEST:]
 
 
 def check_requirements(requirements: Iterable[str]) -> list[Check]:

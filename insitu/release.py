@@ -10,6 +10,7 @@ from typing import Any
 
 from insitu.attesting import attest_image
 from insitu.building import build_image
+from insitu.clearing import note_leaving, note_metrics, over
 from insitu.crashpoints import crashpoint
 from insitu.decisions import Kept
 from insitu.errors import DecisionRefused, ImageFailed, TrainingFailed
@@ -77,10 +78,11 @@ def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
     Return whether a rejected model was archived.
     """
     models, tags = run.site.models, run_tags(run, trained, decision)
+    note_metrics(run)
     run.door.words("run tags", models.place, tags)
     models.record(run.model.name, run.key, trained.job, tags)
     open_still = decision.outcome in (*PUBLISHED, "AwaitingApproval", "Expired")
-    if decision.verdict == "promote" or open_still or not models.archives_rejected:
+    if decision.verdict == "promote" or open_still or not models.archives_rejected or over(run):
         return False
     version = register_model(run, trained, decision)
     models.archive(version.name, version.version)
@@ -88,10 +90,19 @@ def record_run(run: Run, trained: Trained, decision: Decision) -> bool:
 
 
 def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersion:
-    """Register the challenger with everything that leads back to its run; once per run key."""
+    """Register the challenger with everything that leads back to its run; once per run key.
+
+    Raises:
+        TrainingFailed: The files are not those that were judged.
+        LeakFound: What was waived is not waived any more.
+        DecisionRefused: It has room for more rows than it may, and nobody has agreed.
+    """
     require_what_was_judged(run, trained)
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags, models = run_tags(run, trained, decision), run.site.models
+    note_leaving(run)
+    if decision.verdict == "promote" and over(run):  # also where another model has left since the gate
+        require_allowed(run)
     for path, digest in trained.files.items():
         sent = Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest)
         run.door.file(sent, trained.residency)

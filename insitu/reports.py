@@ -123,14 +123,18 @@ def find_report(state: BlobStore, model: str, version: str | None = None) -> Kep
     return _of_run(state, model, kept[-1], None if kept[-1] is runs[-1] else runs[-1])
 
 
-def write_page(folder: Path, report: KeptReport, page: str) -> Path:
-    """Write *page* as `MODEL/RUN_KEY.html` below *folder*, for this user's eyes only, and return its path.
+def page_of(work: Path, record: Mapping[str, Any]) -> Path:
+    """Return where the page of a run lies, once it is written; *work* is the site's folder for that."""
+    return work / "reports" / str(record["model"]) / f"{record['run_key']}.html"
+
+
+def write_private(folder: Path, path: Path, page: str) -> None:
+    """Write *page* to *path*, in *folder* or in a folder of it, whole or not at all, for this user's eyes only.
 
     Raises:
         StorageFull: No space left.
         InsituError: The folder is not this user's.
     """
-    path = folder / report.model / f"{report.run_key}.html"
     with naming_write_errors(folder):
         for place in (folder, path.parent):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,7 +143,6 @@ def write_page(folder: Path, report: KeptReport, page: str) -> Path:
         temporary.touch(mode=0o600)
         write_through(temporary, page.encode())
         os.replace(temporary, path)
-    return path
 
 
 def show_in_browser(path: Path) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 
 from insitu.acts import Act
 from insitu.crashpoints import crashpoint
-from insitu.deployments import Deployed, deploy_to, entries, release_of
-from insitu.egress import Door
+from insitu.deployments import Deployed, deploy_to, release_of
+from insitu.egress import Door, sign_ledger
 from insitu.errors import BlobExists, InsituError, PublishFailed, RegistryFailed, UsageError
 from insitu.images.publish import Sent, publish_image
 from insitu.journal import Journal
 from insitu.lineage import Records, now
+from insitu.marks import entries
 from insitu.ports import Target
 from insitu.rulings import require_approver
 from insitu.settings import ModelSettings
@@ -178,6 +179,7 @@ def _crown(site: Site, order: Rollback, record: Mapping[str, Any]) -> tuple[str,
         sent.append(one)
 
     publication = publish_image(order.digest, source, registry, (order.to, "latest"), note)
+    sign_ledger(door.journal, site.keys)
     crashpoint("rollback:tagged")
     return publication.reference, sent
 
@@ -196,14 +198,16 @@ def _redeploy(
         return champion is not None and champion.version == order.to
 
     door = Door(Journal(site.state, model.name, record["run_key"]))
-    return deploy_to(site, targets, release, door, wanted), left
+    done = deploy_to(site, targets, release, door, wanted)
+    sign_ledger(door.journal, site.keys)
+    return done, left
 
 
 def _following(
     site: Site, model: ModelSettings, order: Rollback, published: Published
 ) -> tuple[list[Target], dict[str, str]]:
     """Return the targets that go back, and why the others do not."""
-    known, settings = entries(site, model.name), model.targets(site.name)
+    known, settings = entries(site.state, model.name), model.targets(site.name)
     names = {one.name for one in settings}
     left = {name: "model.toml does not name it any more" for name in known if name not in names}
     gave_way = ((published.get(order.was) or {}).get("publication") or {}).get("digest")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.acts import Act, answered, asked, expire, judged, overridden
+from insitu.clearing import over
 from insitu.decisions import GATE, Kept, Ledger, Record, Standing, Story, digest_of, iso, standing
 from insitu.errors import BlobNotFound, DecisionRefused, RunUnderWay, UsageError
 from insitu.gate import PUBLISHED, Decision
@@ -47,15 +48,15 @@ def judge(run: Run, decision: Decision) -> Decision:
         evidence=digest_of(run.journal.entry("train")["value"]),
         champion=decision.champion,
         verdict=decision.verdict,
-        reasons=decision.reasons,
+        reasons=(*decision.reasons, *(over(run) if decision.verdict == "promote" else ())),
         settings=run.model.model_dump(mode="json", include={"gate", "limits"}),
         who=GATE,
         when=iso(datetime.now(UTC)),
     )
-    judged(ledger_of(run.site, run.model.name, run.key), record)
+    kept = judged(ledger_of(run.site, run.model.name, run.key), record)
     stands = standing_of(run)
     assert stands
-    return settled(decision, stands)
+    return settled(replace(decision, reasons=kept.record.reasons), stands)
 
 
 def standing_of(run: Run, now: datetime | None = None) -> Standing | None:
@@ -63,8 +64,10 @@ def standing_of(run: Run, now: datetime | None = None) -> Standing | None:
     story = story_of(run)
     if story is None:
         return None
-    allowed = run.site.settings.gate.allow_override
-    return standing(story, run.model.gate.approval, allowed, now or datetime.now(UTC))
+    asks: str = run.model.gate.approval
+    if story.gate.record.verdict == "promote" and over(run):  # whoever is asked otherwise
+        asks = "always"
+    return standing(story, asks, run.site.settings.gate.allow_override, now or datetime.now(UTC))
 
 
 def ask(run: Run) -> Kept:

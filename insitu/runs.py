@@ -37,7 +37,10 @@ _THAT_MATTER: dict[str, Any] = {
 }
 """Settings that change what comes out; limits of time, memory and output do not."""
 
-_OF_PEOPLE: dict[str, Any] = {"gate": {"approval", "approval_timeout_s"}}
+_OF_PEOPLE: dict[str, Any] = {
+    "gate": {"approval", "approval_timeout_s"},
+    "residency": {"max_capacity_share", "budget_share"},
+}
 """Settings of who decides over a model: the model is the same, whoever does."""
 
 
@@ -111,7 +114,7 @@ class Run:
     @property
     def door(self) -> Door:
         """The way out for what this run makes."""
-        return Door(self.journal)
+        return Door(self.journal, self.site.waivers(self.model.name))
 
     def step_name(self, step: str) -> str:
         """Return the journal's name of *step*; publishing is a step of its own per destination."""

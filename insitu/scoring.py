@@ -15,8 +15,10 @@ from insitu.settings import load_settings
 from insitu.wiring import open_site
 
 
-def ask_published(project: Path, site: str, model: str, version: str, request_file: Path | None) -> tuple[Any, Any]:
-    """Return the request that was sent and the server's answer.
+def ask_published(
+    project: Path, site: str, model: str, version: str, request_file: Path | None
+) -> tuple[str, Any, Any]:
+    """Return the version that was asked, the request that was sent and the server's answer.
 
     Raises:
         UsageError: There is no such version, or the request cannot be read.
@@ -36,7 +38,7 @@ def ask_published(project: Path, site: str, model: str, version: str, request_fi
         raise UsageError("the server refused the request", found=json.dumps(answer.get("error", answer)))
     if status != 200:
         raise ImageFailed("the server refused the request", found=f"status {status}: {json.dumps(answer)}")
-    return request, answer
+    return str(record["model_version"]["version"]), request, answer
 
 
 def _golden(job: Path) -> Any:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from insitu.budget import Share, claim
@@ -48,7 +49,9 @@ class Trained:
         overlap: How many rows of the holdout were looked for in the training part, and found; None: nobody looked.
         environment: Version of Python and of every package where the job ran.
         residency: What the leak scan found (see `insitu.residency.verdict`); None: nobody looked.
-        network: `none` where no route led out of the machine that the job saw, else `shared`.
+        network: `none` where no route led out of the machine that the job saw, `proxy` where one did to listed
+            endpoints alone, else `shared`.
+        destinations: Of a proxy: how often who was asked for, `allowed` and `refused`, by `host:port`; else None.
         onnx: None without an export; else `usable` and how far its answers deviate.
     """
 
@@ -74,6 +77,7 @@ class Trained:
     environment: dict[str, str] = field(default_factory=dict)
     residency: dict[str, Any] | None = None
     network: str = "shared"
+    destinations: dict[str, dict[str, int]] | None = None
 
 
 def told_of_export(onnx: Mapping[str, Any] | None) -> str:
@@ -235,6 +239,7 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
         "golden_rows": model.smoke.golden_rows,
         "tolerance": model.smoke.tolerance,
         "residency": model.residency.model_dump(),
+        "waivers": [one.to_json() for one in run.site.waivers(model.name).standing(datetime.now(UTC))],
     }
 
 

@@ -53,6 +53,7 @@ class Verified:
         proved: What is proved, a line each.
         unproved: What is not, a line each.
         others: What else refers to the image: not trusted, and not looked into.
+        ended: When the override ended that let the image be published; None where none did, or it still counts.
     """
 
     image: str
@@ -63,6 +64,7 @@ class Verified:
     proved: tuple[str, ...]
     unproved: tuple[str, ...]
     others: tuple[str, ...]
+    ended: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -100,7 +102,7 @@ def verify_image(
     signed = {kind: [one for one in ours if one.kind == kind] for kind in TITLES}
     _require_all(images, signed, foreign)
     require_own_words(image)
-    proved, doubts = _check_said(image, ours, signed, trusted, now or datetime.now(UTC))
+    proved, doubts, ended = _check_said(image, ours, signed, trusted, now or datetime.now(UTC))
     hashed_bytes = image.manifest.size_bytes + image.config.size_bytes
     if not quick:
         hashed_bytes += _hash_layers(images, image)
@@ -114,6 +116,7 @@ def verify_image(
         proved=(f"manifest and configuration have the bytes of {digest}", *proved),
         unproved=tuple(_unproved(quick, doubts, ours)),
         others=tuple(map(str, foreign)),
+        ended=ended,
     )
 
 
@@ -123,8 +126,11 @@ def _check_said(
     signed: Mapping[str, list[Attested]],
     trusted: Collection[PublicKey],
     now: datetime,
-) -> tuple[list[str], list[str]]:
-    """Return what the statements prove without the layers, and doubts; raise where one does not fit the image."""
+) -> tuple[list[str], list[str], str | None]:
+    """Return what the statements prove without the layers, doubts, and when what allowed the image ended.
+
+    Raise `SignatureRefused` where one does not fit the image.
+    """
     for one in ours:
         if one.kind != MODEL:  # which is about the model
             require(one, "subject", one.subject, image.manifest.digest.removeprefix("sha256:"))
@@ -134,12 +140,12 @@ def _check_said(
     for one in signed[PROVENANCE]:
         for record in records:
             require(one, "site", one.predicate["runDetails"]["builder"]["id"], builder_at(record.site))
-    allowed, doubts = _require_allowed(records, now)
+    allowed, doubts, ended = _require_allowed(records, now)
     proved = [f"{', '.join(REQUIRED.values())}: signed, and about this image", allowed]
     for one in signed[RESIDENCY]:
         stayed, unsure = residency_lines(one)
         proved, doubts = [*proved, *stayed], [*doubts, *unsure]
-    return proved, doubts
+    return proved, doubts, ended
 
 
 def _require_all(images: ImageRegistry, signed: Mapping[str, list[Attested]], foreign: list[Foreign]) -> None:
@@ -156,23 +162,30 @@ def _require_all(images: ImageRegistry, signed: Mapping[str, list[Attested]], fo
         )
 
 
-def _require_allowed(records: list[Record], now: datetime) -> tuple[str, list[str]]:
-    """Return by which decision the image may be used, and doubts about it; raise when none allows it."""
+def _require_allowed(records: list[Record], now: datetime) -> tuple[str, list[str], str | None]:
+    """Return by which decision the image was published, doubts about it, and when that ended; raise when by none.
+
+    A site signs and publishes by an override while it counts, so one that has ended since was good then.
+    """
     for record in records:
         by = f"{record.kind} by {record.who} at {record.when}"
         if record.kind == "approval":
-            return f"decision: {by}, over the verdict {record.verdict}", []
-        if record.kind == "override" and not record.is_over(now):
-            return f"decision: {by} until {record.expires}, over the verdict {record.verdict}", []
+            return f"decision: {by}, over the verdict {record.verdict}", [], None
+        if record.kind == "override":
+            said = f"decision: {by} until {record.expires}, over the verdict {record.verdict}"
+            if not record.is_over(now):
+                return said, [], None
+            doubt = f"that it may be used now: the override that let it be published ended at {record.expires}"
+            return f"{said}; it counted when the site published by it", [doubt], record.expires
         if record.kind == "gate" and record.verdict == "promote":
             asks = record.settings.get("gate", {}).get("approval") == "always"
             doubt = "that a person approved: the gate's settings on record ask for one, and the gate alone let it pass"
-            return f"decision: the gate promoted it at {record.when}", [doubt] if asks else []
+            return f"decision: the gate promoted it at {record.when}", [doubt] if asks else [], None
     over = [f"{one.kind} by {one.who}, verdict {one.verdict}, until {one.expires or 'always'}" for one in records]
     raise SignatureRefused(
         "no decision allows the image",
         found="; ".join(over),
-        wanted="a promotion by the gate, an approval, or an override whose time is not up",
+        wanted="a promotion by the gate, an approval, or an override",
         next_action="use an earlier version, or have a person decide anew at the site",
     )
 

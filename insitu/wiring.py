@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,8 @@ from insitu.ports import (
 )
 from insitu.provisioning import Part
 from insitu.settings import (
-    AzureBlobStore,
     AzureMlModels,
     AzureMlTraining,
-    AzureStateStore,
     BundleTarget,
     DeployTarget,
     DockerTraining,
@@ -38,11 +36,14 @@ from insitu.settings import (
     FolderStore,
     ImagesSettings,
     KubernetesTarget,
+    NotifySettings,
     ServicesSettings,
     SiteSettings,
     VmCompute,
     load_model,
 )
+from insitu.stores import open_blobs, open_state
+from insitu.waivers import Waivers
 from insitu.withdrawals import Withdrawals
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ class Site:
     def withdrawals(self, model: str) -> Withdrawals:
         """Return the rollbacks of *model* here."""
         return Withdrawals(self.state, self.keys, self.name, model)
+
+    def waivers(self, model: str) -> Waivers:
+        """Return what people let leave in *model* although the scan does not."""
+        gate = self.settings.gate
+        return Waivers(self.state, self.keys, self.name, model, gate.allow_waivers, tuple(gate.approvers))
 
     def has_job(self, run_key: str) -> bool:
         """Tell whether an edge job of this run is under way, which another process may have submitted."""
@@ -256,7 +262,7 @@ def open_site(project: Path, settings: SiteSettings) -> Site:
     from insitu.network import use_network
 
     use_network(settings.network)
-    state = _state(settings.state)
+    state = open_state(settings.state)
     return Site(
         project=project,
         settings=settings,
@@ -308,15 +314,12 @@ def _jobs(settings: SiteSettings, state: BlobStore) -> TrainingJobs:
         from insitu.adapters.docker.jobs import DockerJobs
 
         return DockerJobs(settings, state, folder)
-    from insitu.adapters.local.confinement import without_network
     from insitu.adapters.local.jobs import ProcessJobs
 
     ours = settings.services
     secrets = (settings.signing.key, ours.database, ours.login, ours.encryption_key)
     withheld = {secret.env for secret in secrets if secret and secret.env} | {"PREFECT_API_AUTH_STRING"}
-    needs_none = isinstance(settings.data, FolderStore) and isinstance(settings.state, FolderStore)
-    alone = without_network() if needs_none and settings.training.network == "none" else ()
-    return ProcessJobs(folder, frozenset(withheld), alone)
+    return ProcessJobs(folder, frozenset(withheld), settings.training.network == "none")
 
 
 def _models(settings: SiteSettings, state: BlobStore) -> ModelRegistry:
@@ -401,28 +404,8 @@ def service_keys(services: ServicesSettings) -> tuple[str, str | None]:
     return encryption_key(services), database(services)
 
 
-def open_blobs(spec: Mapping[str, Any]) -> BlobStore:
-    """Return the container that `Site.data_spec` described; used by edge jobs too."""
-    if spec["kind"] == "folder":
-        return _open_folder(Path(spec["root"]))
-    return _open_azure(AzureBlobStore.model_validate(spec["store"]), spec["container"])
+def notice_addresses(notify: NotifySettings) -> Mapping[str, str]:
+    """Return the address of each channel that is told how runs end: secrets; raise `SettingsError`."""
+    from insitu.adapters.notice_addresses import addresses
 
-
-def _state(settings: FolderStore | AzureStateStore) -> BlobStore:
-    if isinstance(settings, FolderStore):
-        return _open_folder(settings.root)
-    return _open_azure(settings, settings.container)
-
-
-@cache
-def _open_folder(root: Path) -> BlobStore:
-    """Return the one store of this folder in this process: it remembers the ETags that it has computed."""
-    from insitu.adapters.local.blobs import FolderBlobs
-
-    return FolderBlobs(root)
-
-
-def _open_azure(settings: AzureBlobStore, container: str) -> BlobStore:
-    from insitu.adapters.azure.blobs import AzureBlobs
-
-    return AzureBlobs(settings, container)
+    return addresses(notify)

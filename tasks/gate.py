@@ -6,11 +6,10 @@ import logging
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from insitu.cards import gate_table, model_card
+from insitu.cards import gate_table
 from insitu.gate import Decision, Evidence, decide
-from insitu.lineage import metric_history
-from insitu.pictures import Point
 from insitu.release import record_run
+from insitu.reporting.card import markdown_of
 from insitu.rulings import judge
 from insitu.runs import Run
 from insitu.training import Trained
@@ -52,12 +51,7 @@ def gate(run: Run, trained: Trained) -> Decision:
         table=gate_table(trained, run.model.gate),
         description=decision.verdict,
     )
-    facts = {"batch": run.batch.fingerprint, "code": run.code_hash, "run": run.key}
-    primary = run.model.gate.primary
-    history = [Point(*one) for one in metric_history(run.site.state, name, primary)]
-    history.append(Point("this", trained.metrics["challenger"][primary]))
-    card = model_card(name, trained, decision, run.model.gate, facts, history)
-    show(create_markdown_artifact, card, key=f"model-card-{name}")
+    show(create_markdown_artifact, markdown_of(run), key=f"model-card-{name}")
     log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     if run.journal.once("experiment", bool, lambda: record_run(run, trained, decision)):
         log.info("the rejected model is archived in %s", run.site.models.place)

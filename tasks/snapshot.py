@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from insitu.lineage import counted
 from insitu.runs import Run, open_run
 from tasks.policy import verb
 
@@ -18,7 +19,7 @@ def snapshot_batch(project: Path, model: str, site: str, batch: str | None, para
     """Read the settings and pin the blobs; raise `SettingsError`, `DataError`, `UsageError`."""
     run = open_run(project, model, site, Path(batch) if batch else None, params)
     log.info(
-        "pinned %d blobs, %.1f MB, as batch %s (run %s)",
-        len(run.batch.blobs), run.batch.size_bytes / 1e6, run.batch.fingerprint[:12], run.key[:12],
+        "pinned %s, %.1f MB, as batch %s (run %s)",
+        counted(len(run.batch.blobs), "blob"), run.batch.size_bytes / 1e6, run.batch.fingerprint[:12], run.key[:12],
     )  # fmt: skip
     return run

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
+from insitu.residency.statement import waivers_of
 from insitu.runs import Run
 from insitu.training import LogRelay, Trained, is_kept, train_challenger
 from tasks.policy import verb
@@ -34,6 +36,10 @@ def _train(run: Run) -> Trained:
         max_lines=500 if run.model.train.relay_output else 0,
         on_phase=lambda phase: log.info("edge job %s is %s (%s)", run.key[:12], phase, run.site.jobs.backend),
     )
+    for waiver in run.site.waivers(run.model.name).all(datetime.now(UTC)):
+        log.log(logging.WARNING if waiver.status in ("counts", "altered") else logging.INFO, "%s", waiver.render())
     trained = train_challenger(run, relay)
     log.info("edge job %s done in %.1f s, %d holdout rows", run.key[:12], trained.seconds, trained.rows)
+    for line in waivers_of(trained.residency or {}):
+        log.warning("the model holds %s", line)
     return trained

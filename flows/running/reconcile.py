@@ -39,6 +39,8 @@ _RESUMED_WITHIN = timedelta(days=1)
 _MOST_RESUMES = 3
 _LATE = timedelta(seconds=60)
 _RESUMED = "resumed"
+RESUMED = "-resumed"
+"""How the names of flow runs end that go on with one whose process died."""
 _FROM_WATCHER = "insitu-"
 
 
@@ -203,7 +205,7 @@ def _heir(client: SyncPrefectClient, run: FlowRun) -> str | None:
             run.deployment_id,
             parameters=run.parameters,
             idempotency_key=f"resume-{run.id}",
-            name=f"{run.name}-resumed" if not run.name.endswith("-resumed") else run.name,
+            name=f"{run.name}{RESUMED}" if not run.name.endswith(RESUMED) else run.name,
             tags=[*(tag for tag in run.tags if not tag.startswith(f"{_RESUMED}-")), f"{_RESUMED}-{_resumes(run) + 1}"],
         )
     except HTTPStatusError as refused:  # its deployment has another form now, or is gone

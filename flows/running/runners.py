@@ -19,7 +19,13 @@ from insitu.runs import open_run
 from insitu.triggers.work import Job, Outcome, Running, Verdict
 
 _STOP_S = 30.0
-_BY_CODE: Mapping[str, Verdict] = {"E-DATA": "data", "E-BLOB": "changed", "E-BUSY": "busy", "E-LEASE": "busy"}
+_BY_CODE: Mapping[str, Verdict] = {
+    "E-DATA": "data",
+    "E-BLOB": "changed",
+    "E-GONE": "changed",
+    "E-BUSY": "busy",
+    "E-LEASE": "busy",
+}
 
 
 @dataclass

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from insitu import parcels
 from insitu.adapters.attempts import Attempt, Attempts, job_name
@@ -103,6 +103,7 @@ class RemoteJobs:
         secrets: Where the job's machine holds secrets.
         work: Folder of this machine for code to send and for what jobs left.
         backend, poll_s, limits_s: See `TrainingJobs`.
+        network: `none`: what trains shall reach its data alone, where its machine allows that; else `shared`.
     """
 
     launcher: Launcher
@@ -113,6 +114,7 @@ class RemoteJobs:
     backend: str
     poll_s: tuple[float, float] = (5.0, 30.0)
     limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
+    network: Literal["none", "shared"] = "none"
     _seen: dict[str, _Seen] = field(default_factory=dict, init=False, repr=False)
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> str:
@@ -268,7 +270,7 @@ class RemoteJobs:
 
     def _edge_spec(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return *spec* as it holds on the job's machine: secrets are where that has them, files are parcels."""
-        told = {key: value for key, value in spec.items() if key != "model_folder"}
+        told = {key: value for key, value in spec.items() if key != "model_folder"} | {"network": self.network}
         for part in ("train", "holdout"):
             store = on_the_machine(spec[part]["store"], self.secrets.data, self.secrets.ca_bundle)
             told[part] = {**spec[part], "store": store}

@@ -15,11 +15,8 @@ from insitu.errors import TrainingFailed, naming_write_errors
 from insitu.jobstate import MANIFEST
 from insitu.settings import AzureStateStore, FolderStore
 
-_ROOTS = ("insitu.edge.remote", "insitu.edge.job", "insitu.adapters.local.blobs", "insitu.adapters.azure.blobs")
-"""What a job starts, and what it opens its stores with."""
-
-_DOOR = "insitu.wiring"
-"""It leads to every adapter; a job goes through to the stores alone, so only what it imports at its head travels."""
+_ROOTS = ("insitu.edge.remote", "insitu.edge.job", "insitu.edge.proxy")
+"""What a job starts."""
 
 
 def travelling(package: Path) -> list[str]:
@@ -30,7 +27,7 @@ def travelling(package: Path) -> list[str]:
         module = left.pop()
         if module not in found and (file := _file(package, module)):
             found[module] = file
-            left += [*_parents(module), *_imported(module, file)]
+            left += [*_parents(module), *_imported(file)]
     return sorted(file.relative_to(package).as_posix() for file in found.values())
 
 
@@ -44,10 +41,9 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _imported(module: str, file: Path) -> Iterator[str]:
-    """Yield what a module imports of insitu, anywhere in it; of the door at its head."""
-    tree = ast.parse(file.read_text())
-    for node in tree.body if module == _DOOR else ast.walk(tree):
+def _imported(file: Path) -> Iterator[str]:
+    """Yield what a module imports of insitu, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "insitu":
             yield str(node.module)
             yield from (f"{node.module}.{name.name}" for name in node.names)

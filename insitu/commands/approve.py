@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from insitu.options import json_option, name_and_reason, project_option, site_option
+from insitu.options import json_option, model_argument, name_and_reason, project_option, site_option
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.argument("run", required=False, metavar="[RUN_KEY|VERSION]")
 @name_and_reason
 @click.option("--reject", is_flag=True, help="Decide against it.")

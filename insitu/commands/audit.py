@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
 
 if TYPE_CHECKING:
     from insitu.auditing import Audit
@@ -20,7 +20,7 @@ _COLOURS = {"proved": "green", "open": "yellow", "broken": "red"}
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.argument("version", default="latest", metavar="[VERSION|RUN_KEY]")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page to this file, too.")
 @site_option

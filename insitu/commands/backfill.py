@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from insitu.commands.books import open_books
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.option("--from", "first", required=True, help="The first prefix, such as month=04.")
 @click.option("--to", "last", required=True, help="The last prefix.")
 @site_option

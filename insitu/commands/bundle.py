@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from insitu.options import json_option, maybe_project_option, project_option, site_option
+from insitu.options import json_option, maybe_project_option, model_argument, project_option, site_option
 
 if TYPE_CHECKING:
     from insitu.images.bundle import Bundle
@@ -42,7 +42,7 @@ def bundle() -> None:
 
 
 @bundle.command()
-@click.argument("model")
+@model_argument
 @click.argument("version", default="latest")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.option(
@@ -62,7 +62,7 @@ def export(
     The same image gives the same bytes. It is an OCI layout as a tar: skopeo reads it as oci-archive:FILE:VERSION.
     """
     from insitu.bundles import LATEST, export_bundle, holder_of, layers_at
-    from insitu.egress import Door
+    from insitu.egress import Door, sign_ledger
     from insitu.errors import UsageError
     from insitu.journal import Journal
     from insitu.lineage import Records
@@ -82,7 +82,9 @@ def export(
     there = {layer for one in without for layer in layers_at(one, lambda name: _open(name, place))}
     with _progress("writing") as on_progress:
         images = holder_of(digest, place.layout(model), published)
-        Door(Journal(place.state, model, record["run_key"])).published("bundle", str(output), images, digest)
+        journal = Journal(place.state, model, record["run_key"])
+        Door(journal).published("bundle", str(output), images, digest)
+        sign_ledger(journal, place.keys)
         made = export_bundle(images, digest, output, tags, there, on_progress)
     if as_json:
         click.echo(json.dumps({"file": str(output), "bytes": made.size_bytes, **_told(made)}, indent=1))

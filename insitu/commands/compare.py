@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
 @click.option(

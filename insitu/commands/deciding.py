@@ -64,11 +64,30 @@ def _the_one_that_asks(site: Site, model: str, keys: list[str]) -> Story:
             wanted="the key of one of them",
         )
     if not asked:
-        raise UsageError(
-            f"no run of {model} asks anybody",
-            next_action=f"see `insitu history {model}`; gate.approval in model.toml says when people are asked",
-        )
+        raise _nobody_asks(model, Records(site.state).of_model(model))
     return asking[0] if asking else max(asked, key=lambda one: one[1].when)[0]
+
+
+def _nobody_asks(model: str, records: list[dict[str, Any]]) -> UsageError:
+    """Return the error that says how the latest run ended, and what would let its model be published."""
+    what, wanted = (
+        f"no run of {model} asks for approval",
+        'a run that ended AwaitingApproval (gate.approval = "always")',
+    )
+    if not records:
+        return UsageError(what, found="no runs yet", wanted=wanted, next_action=f"start one: insitu retrain {model}")
+    latest = records[-1]
+    key, outcome = latest["run_key"][:12], (latest["decision"] or {}).get("outcome") or latest["state"]
+    then = {
+        "Promoted": "nothing: the gate has promoted it without asking",
+        "Rejected": f"see why: insitu show {model} {key}; insitu override publishes it where the site allows",
+    }
+    return UsageError(
+        what,
+        found=f"the latest run, {key}, is {outcome}",
+        wanted=wanted,
+        next_action=then.get(outcome, f"see why: insitu show {model} {key}"),
+    )
 
 
 def tell(place: Site, settings: ModelSettings, kept: Kept, as_json: bool) -> None:

@@ -62,19 +62,20 @@ def flows(project: Path, only_plan: bool, site: str, as_json: bool) -> None:
     """Put what prefect.yaml says about the site into the Prefect server: pools, deployments, schedules, automations.
 
     The file is read strictly first: Prefect passes over a misspelt key in silence. What is there already stays, what
-    differs is changed, a schedule that the file no longer has is removed; a second run changes nothing.
+    differs is changed, a schedule that the file no longer has is removed; a second run changes nothing. The same goes
+    for the messages that [notify] of the site asks for.
     """
     from flows.running.environment import prepare
     from insitu.settings import load_site
 
-    load_site(project, site, os.environ)
+    settings = load_site(project, site, os.environ)
     prepare(project)
     from flows.deploying.deployments import deploy as deploy_flows
 
     def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)
 
-    outcomes = [outcome.to_json() for outcome in deploy_flows(project, site, warn, only_plan=only_plan)]
+    outcomes = [outcome.to_json() for outcome in deploy_flows(project, settings, warn, only_plan=only_plan)]
     if as_json:
         click.echo(json.dumps(outcomes, indent=1))
         return

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 def doctor(project: Path, site: str, as_json: bool) -> None:
     """Look at everything that a run at the site needs, in seconds.
 
-    Settings, identities, the hub, the VM from outside and from within, data and state, the workspace, registries
-    and disks: each with what was found, what is wanted and what to do. Exit code 1 when something is missing.
+    Settings, versions, telemetry, ports, clocks, Prefect, identities, the hub, the VM from outside and from within,
+    data and state, the workspace, registries and disks: each with what was found, what is wanted and what to do. Exit
+    code 1 when something is missing.
     """
+    from flows.running.asking import prefect_check
     from insitu.doctor import diagnose
 
-    checks = [*diagnose(project, site, os.environ), *_deployments(project)]
+    checks = [*diagnose(project, site, os.environ), prefect_check(project), *_deployments(project)]
     ok = all(check.ok for check in checks)
     if as_json:
         click.echo(json.dumps({"site": site, "ok": ok, "checks": [asdict(check) for check in checks]}, indent=1))

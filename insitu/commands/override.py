@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from insitu.errors import UsageError
-from insitu.options import json_option, name_and_reason, project_option, site_option
+from insitu.options import json_option, model_argument, name_and_reason, project_option, site_option
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.argument("run", metavar="RUN_KEY|VERSION")
 @name_and_reason
 @click.option(

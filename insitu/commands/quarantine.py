@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from insitu.commands.books import open_books
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
 
 
 @click.group()
@@ -39,7 +39,7 @@ def show(project: Path, models: tuple[str, ...], site: str, as_json: bool) -> No
 
 
 @quarantine.command()
-@click.argument("model")
+@model_argument
 @click.argument("what", metavar="KEY|PREFIX")
 @site_option
 @json_option

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.argument("version", metavar="VERSION|RUN_KEY")
 @site_option
 @json_option

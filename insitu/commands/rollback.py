@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, model_argument, project_option, site_option
+
+_NO_REASON = "no reason given"
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.option("--to", metavar="VERSION", help="A published version.  [default: the one that the champion has replaced]")
-@click.option("--reason", default="no reason given", show_default=True, help="Why. It goes on record.")
+@click.option("--reason", default=_NO_REASON, show_default=True, help="Why. It goes on record.")
 @click.option("--name", "who", help="Who decides. Nobody checks it: it goes on record.  [default: the user's name]")
 @site_option
 @json_option
@@ -32,7 +34,11 @@ def rollback(project: Path, model: str, to: str | None, reason: str, who: str | 
     from insitu.rollback import roll_back
 
     place, settings = open_place(project, site, model)
-    outcome = roll_back(place, settings, to, Act("rollback", who or _user(), reason))
+    act = Act("rollback", who or _user(), reason)
+    outcome = roll_back(place, settings, to, act)
+    if outcome.order and outcome.reason != act.reason and reason != _NO_REASON:
+        held = f"{outcome.who}, {outcome.when}: {outcome.reason}"
+        click.echo(f"your reason is not put on record: the order that holds has its own ({held})", err=True)
     click.echo(json.dumps(asdict(outcome), indent=1) if as_json else told(asdict(outcome)))
 
 

@@ -74,12 +74,14 @@ def up(project: Path, detach: bool, backend: str, hub_identity: str, site: str, 
 
 
 @twin.command()
+@json_option
 @project_option
-def down(project: Path) -> None:
+def down(project: Path, as_json: bool) -> None:
     """End the estate. Its blobs, keys and logs stay in var/twin, and the next `up` goes on with them."""
     from insitu.twin import process
 
-    click.echo("the twin is down" if process.stop(_folder(project)) else "no twin ran")
+    ran = process.stop(_folder(project))
+    click.echo(json.dumps({"ran": ran}) if as_json else "the twin is down" if ran else "no twin ran")
 
 
 @twin.command()
@@ -119,6 +121,8 @@ def log(project: Path, egress: bool, lines: bool, clear: bool, as_json: bool) ->
     journal = Journal(_folder(project))
     if clear:
         journal.clear()
+        if as_json:
+            click.echo("[]")
         return
     found = list(journal.lines(*(("public", "unknown") if egress else ("public", "unknown", "hub"))))
     if as_json:
@@ -142,15 +146,16 @@ def fault() -> None:
 @click.argument("kind")
 @click.option("--host", default="*", show_default=True, help="Which hosts, such as '*.azurecr.io'.")
 @click.option("--path", default="", help="Which paths with their query: a regular expression that is searched for.")
-@click.option("--method", default="*", show_default=True)
+@click.option("--method", default="*", show_default=True, help="Which requests, such as PUT.")
 @click.option(
     "--when", type=click.Choice(["before", "after"]), default="before", show_default=True,
     help="Before the service sees the request, or after its work is done: then only the answer is lost.",
 )  # fmt: skip
 @click.option("--times", type=click.IntRange(0), default=1, show_default=True, help="How often; 0 is always.")
 @click.option("--skip", type=click.IntRange(0), default=0, show_default=True, help="Let so many through first.")
+@json_option
 @project_option
-def add(project: Path, **asked: Any) -> None:
+def add(project: Path, as_json: bool, **asked: Any) -> None:
     """Let answers to the next requests go wrong.
 
     \b
@@ -164,24 +169,26 @@ def add(project: Path, **asked: Any) -> None:
       slow:5                  the answer comes 5 seconds late
       certificate:expired     also certificate:foreign, certificate:other-host
     """
-    _print_faults(_running(project).ask("POST", "/faults", asked))
+    _tell_faults(_running(project).ask("POST", "/faults", asked), as_json)
 
 
 @fault.command("set")
 @click.argument("condition")
+@json_option
 @project_option
-def set_(project: Path, condition: str) -> None:
+def set_(project: Path, condition: str, as_json: bool) -> None:
     """Let CONDITION hold until it is cleared, such as queue-stuck; a wrong one is answered with all there are."""
-    _print_faults(_running(project).ask("POST", "/faults", {"condition": condition}))
+    _tell_faults(_running(project).ask("POST", "/faults", {"condition": condition}), as_json)
 
 
 @fault.command("clear")
 @click.argument("condition", required=False)
+@json_option
 @project_option
-def clear_(project: Path, condition: str | None) -> None:
+def clear_(project: Path, condition: str | None, as_json: bool) -> None:
     """Let everything go well again, or undo one CONDITION."""
     query = f"?condition={condition}" if condition else ""
-    _print_faults(_running(project).ask("DELETE", f"/faults{query}"))
+    _tell_faults(_running(project).ask("DELETE", f"/faults{query}"), as_json)
 
 
 def _folder(project: Path) -> Path:
@@ -199,7 +206,7 @@ def _put_example_data(project: Path, site: str) -> None:
     from insitu import demo
     from insitu.network import use_network
     from insitu.settings import load_site
-    from insitu.wiring import open_blobs
+    from insitu.stores import open_blobs
 
     settings = load_site(project, site, os.environ)
     use_network(settings.network)
@@ -216,6 +223,13 @@ def _wait_for_end(run: Any) -> None:
 
     while process.find(run.folder):
         time.sleep(0.5)
+
+
+def _tell_faults(told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        _print_faults(told)
 
 
 def _print_faults(told: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ def up(project: Path, site: str, only: str | None, only_status: bool, as_json: b
     """Run Prefect server with UI, worker, watcher and MLflow UI of a site, until Ctrl-C.
 
     A service that dies is started again; one that dies again and again ends all of them, with an error.
-    Runs that are under way when it is stopped go on at the next start.
+    Runs that are under way when it is stopped go on at the next start. With --json what it says is one JSON value on a
+    line of its own each.
     """
     if only_status:
         _tell(project, as_json)
@@ -39,10 +40,14 @@ def up(project: Path, site: str, only: str | None, only_status: bool, as_json: b
     for sign in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) != signal.SIG_IGN:  # as with nohup
             signal.signal(sign, signal.default_int_handler)
+
+    def say(text: str) -> None:
+        click.echo(json.dumps({"said": text}) if as_json else text)
+
     try:
-        run_services(project, settings, click.echo)
+        run_services(project, settings, say)
     except KeyboardInterrupt:
-        click.echo("stopped")
+        say("stopped")
 
 
 def _tell(project: Path, as_json: bool) -> None:

@@ -69,7 +69,7 @@ def _opened(image: str, site: Site | None, quick: bool) -> Iterator[tuple[ImageR
     from insitu.images.references import split_reference
     from insitu.wiring import open_images
 
-    if Path(image).is_file() or image.startswith(("/", "./", "../")):
+    if _is_file(image):
         with open_bundle(Path(image)) as bundle:
             if not quick:
                 bundle.require_intact()
@@ -85,6 +85,13 @@ def _opened(image: str, site: Site | None, quick: bool) -> Iterator[tuple[ImageR
             next_action="take publication.reference from `insitu show MODEL --json`",
         )
     yield images, found[0].digest
+
+
+def _is_file(image: str) -> bool:
+    """Tell whether a file is meant, there or not: what has a suffix and neither a host nor a tag is no repository."""
+    path = Path(image)
+    named = ":" not in image and (path.suffix == ".bundle" or ("/" not in image and path.suffix != ""))
+    return path.is_file() or image.startswith(("/", "./", "../")) or named
 
 
 def _lines(image: str, found: Verified) -> Iterator[str]:

@@ -49,15 +49,21 @@ def watch(project: Path, models: tuple[str, ...], site: str, once: bool, here: b
             click.echo("stopped; what was under way is taken over by another watcher, or by the next", err=True)
 
 
+def _batches(number: int) -> str:
+    return f"{number:,} batch{'' if number == 1 else 'es'}"
+
+
 def told(model: str, event: str, said: Mapping[str, Any]) -> str:
     """Return an event as one line for people."""
+    from insitu.lineage import counted
+
     match event.rpartition(".")[2]:
         case "ready":
             return f"{model}: batch {said['batch'][:12]} of {_prefix(said)} is complete"
         case "quarantined":
             return f"{model}: {_prefix(said)} is in quarantine: {said['reason']}   (insitu quarantine list {model})"
         case "started":
-            what = f"{said['batches']} batch(es), {said['blobs']} blobs in all"
+            what = f"{_batches(said['batches'])}, {counted(said['blobs'], 'blob')} in all"
             return f"{model}: work {said['work'][:12]} begins: {what}, attempt {said['attempt']}"
         case "ended":
             error = (said.get("error") or {}).get("what")
@@ -73,7 +79,7 @@ def told(model: str, event: str, said: Mapping[str, Any]) -> str:
 def _status(said: Mapping[str, Any]) -> str:
     parts = []
     if said["batches"]:
-        parts.append(f"{said['batches']} batch(es) in work or waiting, the oldest for {said['oldest_s']:.0f} s")
+        parts.append(f"{_batches(said['batches'])} in work or waiting, the oldest for {said['oldest_s']:.0f} s")
     for prefix, waits in list(said["incomplete"].items())[:5]:
         parts.append(f"{prefix or 'the container'} waits for {waits}")
     if len(said["incomplete"]) > 5:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from insitu.edge.data import DATA_ERROR
+from insitu.edge.isolation import network
 from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
 from insitu.residency import fit_hook
 
 _TAIL_BYTES = 32_768
 _CHUNK_BYTES = 65_536
 _EXCEPTION = re.compile(rb"Traceback \(most recent call last\):\n(?:[ \t].*\n)+([A-Za-z_][\w.]*)\s*(?::|\n|$)")
-
+_OF_NETWORKS = re.compile(rb"Connect|Proxy|URLError|HTTPError|gaierror|NameResolution|Timeout")
+"""Of the name of an exception: somebody was to be reached."""
 
 FITS = "fits"
 """In the job's folder: what reached `fit`, for the leak scan. It holds rows and stays there."""
@@ -133,9 +135,11 @@ def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return TrainingFailed(f"the training command was ended by {name}{hint}", next_action=next_action)
     classes = _EXCEPTION.findall(tail)
+    asked_in_vain = bool(classes) and _OF_NETWORKS.search(classes[-1]) is not None and network() == "none"
+    hint = "; it reaches nothing but its data: see network of [training] in the site's file" if asked_in_vain else ""
     return TrainingFailed(
         f"the training command exited with code {code}",
         found=classes[-1].decode() if classes else None,
         wanted="exit code 0",
-        next_action=next_action,
+        next_action=next_action + hint,
     )

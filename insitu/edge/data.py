@@ -27,7 +27,7 @@ from insitu.errors import DataError, InsituError, UsageError
 from insitu.files import replace_file
 from insitu.ports import BlobStore
 from insitu.settings import ReadingSettings
-from insitu.wiring import open_blobs
+from insitu.stores import open_blobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ class EdgeBatch:
 
     Attributes:
         batch: The pinned blobs.
-        target: The label's definition: `{"task", "label_column", "label_above"}`.
+        target: The label's definition: `{"task", "label_column", "label_above", "label_is"}`.
         params: The `[train.params]` of model.toml.
         output: The folder for `model/`, `model.onnx`, `metrics.json` and plots.
         job: The edge job's folder.
@@ -118,8 +118,8 @@ class EdgeBatch:
     def examples(self, columns: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
 
-        Labels are 0 or 1 for a classification (`label_column > label_above`, or the column itself),
-        the column's numbers for a regression.
+        Labels are 0 or 1 for a classification (`label_column > label_above`, `label_column == label_is`, or the
+        column itself), the column's numbers for a regression.
         """
         import pyarrow.compute as pc
 
@@ -128,9 +128,15 @@ class EdgeBatch:
         known = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
         if not known.num_rows:
             raise self._left(DataError(f"no row of the batch has a label: {label} is empty", next_action=_MEND_COLUMNS))
-        values = known[label].to_numpy()
-        above = self.target.get("label_above")
-        return known.select(list(columns)).to_pandas(), values if above is None else (values > above) * 1
+        return known.select(list(columns)).to_pandas(), self._labels(known[label].to_numpy())
+
+    def _labels(self, values: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        above, one = self.target.get("label_above"), self.target.get("label_is")
+        if above is None and one is None:
+            return values
+        return np.asarray(values == one if above is None else values > above, dtype=np.int64)
 
 
 def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:

@@ -154,10 +154,18 @@ class Contestant:
     def predict(self, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
         """Return the answers for *rows*, (n,) or (n, k); raise `TrainingFailed`."""
         try:
-            answers = self.model.predict(rows[self.inputs])
+            answers = self.model.predict(rows[self.inputs].astype(self._widened(rows)))
             return np.asarray(getattr(answers, "values", answers), dtype=np.float64)
         except Exception as exc:
             raise TrainingFailed(f"the {self.role} cannot score the holdout: {type(exc).__name__}") from exc
+
+    def _widened(self, rows: pd.DataFrame) -> dict[str, type[float]]:
+        """Return the columns of whole numbers that the model takes as numbers, as the image's server reads them.
+
+        Training rows of such a column are numbers where a value is missing; MLflow would refuse the others.
+        """
+        kinds = {str(one["name"]): one["type"] for one in self.model.metadata.signature.inputs.to_dict()}
+        return {name: float for name in self.inputs if kinds[name] == "double" and rows[name].dtype.kind in "iu"}
 
     def score(self, rows: pd.DataFrame, task: str) -> npt.NDArray[np.float64]:
         """Return one number per row, (n,): the last column of a table of probabilities.
@@ -197,7 +205,7 @@ def _require_labels(task: str, y: metrics.Vector) -> None:
             "the labels of the holdout are no classes",
             found="other values than 0 and 1",
             wanted="0 and 1",
-            next_action="set target.label_above in model.toml, or mend the label column",
+            next_action="set target.label_is or target.label_above in model.toml, or mend the label column",
         )
     if not np.isfinite(y).all():
         raise GateFailed("labels of the holdout are not finite", next_action="mend the label column")

@@ -25,7 +25,7 @@ from typing import IO, Any
 from insitu import telemetry
 from insitu.attached import end_with
 from insitu.edge.command import FITS, train
-from insitu.edge.isolation import network, raise_loopback
+from insitu.edge.isolation import raise_loopback, reach, use_proxy
 from insitu.errors import InsituError, TrainingFailed
 from insitu.files import drop_hidden, file_digests, replace_file
 
@@ -38,6 +38,7 @@ def main(folder: Path, parent_pid: int) -> int:
     telemetry.switch_off()
     raise_loopback()
     try:
+        use_proxy()
         result = run(folder, json.loads((folder / "spec.json").read_text()))
     except Exception as exc:
         (folder / "result.json").unlink(missing_ok=True)  # the command could have left one
@@ -86,7 +87,7 @@ def run(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return result | {
         "environment": _environment(),
-        "network": network(),
+        **reach(),
         "claimed": _claimed_metrics(folder / "output" / "metrics.json"),
         "files": file_digests(folder / "output" / "model"),
         # ru_maxrss counts kilobytes on Linux and bytes on macOS (getrusage(2)).

@@ -25,12 +25,14 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar
 
 from insitu import parcels, telemetry
+from insitu.edge.isolation import use_proxy
+from insitu.enclosure import PROXY, job_command
 from insitu.errors import BackendUnavailable, BlobNotFound, InsituError, TrainingFailed
 from insitu.files import file_digests, file_names
 from insitu.jobstate import MANIFEST, Beat, JobState
 from insitu.network import use_network
 from insitu.settings import NetworkSettings
-from insitu.wiring import open_blobs
+from insitu.stores import open_blobs
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -91,6 +93,7 @@ def main(job_id: str, summary: Path | None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     say = _silenced()
     try:
+        use_proxy()
         left = _work(job_id, say)
     except CalledOff:
         say("called off")
@@ -156,7 +159,7 @@ def _run(folder: Path, pulse: Pulse, say: Say) -> None:
     say("fetches")
     _prepare(folder, spec, pulse.job, staged / "model")
     say("trains")
-    with open(folder / "edge.txt", "wb") as output, _group(_start(folder, staged, output)) as child:
+    with open(folder / "edge.txt", "wb") as output, _group(_start(folder, spec, staged, output)) as child:
         ends, pause_s = time.monotonic() + spec.get("timeout_s", float("inf")), _FIRST_PAUSE_S
         while not _ended_within(child, pause_s):
             if time.monotonic() > ends:
@@ -187,10 +190,11 @@ def _received(job: JobState, role: str, model: Mapping[str, Any], folder: Path) 
     return kept
 
 
-def _start(folder: Path, staged: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, spec: Mapping[str, Any], staged: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(filter(None, [str(staged), os.environ.get("PYTHONPATH")]))
+    isolated = spec.get("network") == "none" and PROXY not in os.environ  # whose container has a proxy is isolated
     return subprocess.Popen(
-        [sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
+        job_command(folder, spec, isolated=isolated),
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -72,6 +72,7 @@ def attach_statements(
         StorageFull: No space.
     """
     there = {one.digest for one in images.referrers(image.digest)}
+    attached = []
     for one in statements:
         content = bundle_of(sign(PAYLOAD_TYPE, one.payload, key), key.public)
         manifest = manifest_of(one.kind, content, image)
@@ -79,7 +80,9 @@ def attach_statements(
         if descriptor.digest not in there:
             for kind, data in ((BUNDLE_TYPE, content), (_EMPTY_TYPE, _EMPTY)):
                 _put(images, _descriptor(kind, data), data)
-            images.attach(image.digest, descriptor, manifest)
+            attached.append((descriptor, manifest))
+    if attached:
+        images.attach(image.digest, *attached)
 
 
 def bundle_of(envelope: bytes, key: PublicKey) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -27,6 +28,29 @@ class Hash(Protocol):
     def hexdigest(self) -> str:
         """Return the digest so far."""
         ...
+
+
+class ThreadedHash:
+    """A sha256 that a thread of *pool* takes: `hashlib` lets others run meanwhile. One piece waits at most."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._hash: Hash = sha256()
+        self._last: Future[None] | None = None
+
+    def update(self, data: bytes, /) -> None:
+        """Add *data*, which must not change any more."""
+        self._settle()
+        self._last = self._pool.submit(self._hash.update, data)
+
+    def hexdigest(self) -> str:
+        """Return the digest so far."""
+        self._settle()
+        return self._hash.hexdigest()
+
+    def _settle(self) -> None:
+        if self._last:
+            self._last.result()
 
 
 @dataclass
@@ -85,11 +109,11 @@ class BlobFolder:
         return self.root / "blobs" / "sha256" / name
 
     @contextmanager
-    def writing(self) -> Iterator[Sink]:
-        """Yield a sink; what was written is a blob under its digest when the block ends well."""
+    def writing(self, digest: Hash | None = None) -> Iterator[Sink]:
+        """Yield a sink; what was written is a blob under its digest, a sha256, when the block ends well."""
         with staged(self.root / "blobs" / "sha256" / "new") as temporary:
             with temporary.open("wb") as file:
-                sink = Sink(file, sha256())
+                sink = Sink(file, digest or sha256())
                 yield sink
             os.replace(temporary, self.path(sink.digest))
 

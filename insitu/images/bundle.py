@@ -155,13 +155,26 @@ def parse_front(content: bytes) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_ours = False
     if not is_ours or not all(map(_TAG_NAME.fullmatch, bundle.tags)):
-        raise BundleRefused(
-            "this is not a bundle that this insitu can read",
-            found=f"another {FRONT} than it writes",
-            wanted=f"format {_FORMAT}",
-            next_action="see that it is what `insitu bundle export` wrote; a newer insitu may be needed",
-        )
+        raise _unreadable(content)
     return bundle
+
+
+def _unreadable(content: bytes) -> BundleRefused:
+    """Return why the page in front is refused: one of another format is whole, any other was changed."""
+    newer = re.search(rb'"format":([0-9]{1,4}),"image"', content)
+    if newer and int(newer[1]) != _FORMAT:
+        return BundleRefused(
+            "this is not a bundle that this insitu can read",
+            found=f"format {int(newer[1])}",
+            wanted=f"format {_FORMAT}",
+            next_action="read it with the insitu that wrote it, or a newer one; if that cannot, it was changed",
+        )
+    return BundleRefused(
+        f"the bundle was changed: {FRONT}",
+        found="bytes that insitu does not write there",
+        wanted=f"the page in front, as format {_FORMAT} has it",
+        next_action="have it exported and carried over once more; if that does not help, look where it is changed",
+    )
 
 
 def found(images: ImageRegistry, digest: str) -> tuple[Descriptor, bytes]:

@@ -66,6 +66,7 @@ class RegistryImages:
     beside: Callable[[str], Sequence[str]] = field(default=lambda _: (), compare=False, repr=False)
     pauses_s: tuple[float, ...] = field(default=PAUSES_S, compare=False, repr=False)
     grace_s: float = field(default=GRACE_S, compare=False, repr=False)
+    _started: dict[str, BaseHTTPResponse] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a repository, before any request; raise `UsageError`."""
@@ -102,13 +103,16 @@ class RegistryImages:
         for other in self.beside(descriptor.digest)[:_BESIDE]:
             path = f"blobs/uploads/?mount={descriptor.digest}&from={quote(other)}"
             with suppress(PublishFailed, AccessRefused):  # who may not read there sends it
-                if self._connection.ask("POST", path, known=(201, 202), other=other).status == 201:
+                answer = self._connection.ask("POST", path, known=(201, 202), other=other)
+                if answer.status == 201:
                     return True
+                self._started[descriptor.digest] = answer  # the registry expects the blob instead
         return False
 
     def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Store the file *path* under its digest; see `Upload.run`."""
-        Upload(self._connection, descriptor, path, self.chunk_bytes, self.pauses_s, on_bytes).run()
+        started = self._started.pop(descriptor.digest, None)
+        Upload(self._connection, descriptor, path, self.chunk_bytes, self.pauses_s, on_bytes, started).run()
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
         """Store a manifest by digest."""
@@ -152,23 +156,29 @@ class RegistryImages:
             path = self._next(answer)
         return descriptors_of(entries)
 
-    def attach(self, subject: str, descriptor: Descriptor, content: bytes) -> None:
-        """Store a manifest that refers to *subject*, and list it where the registry does not do that itself.
+    def attach(self, subject: str, *manifests: tuple[Descriptor, bytes]) -> None:
+        """Store manifests that refer to *subject*, and list them where the registry does not do that itself.
 
         Such a list has no guard against another writer. It is read back and written again, but who writes just
         after that from an older list takes the entry away: who attaches looks once more at the end.
         """
-        require_subject(subject, content)
-        answer = self._put_manifest(descriptor.digest, descriptor, content)
-        if answer.headers.get("OCI-Subject") == subject:
-            return
-        entry = entry_of(descriptor, content)
+        unlisted = []
+        for descriptor, content in manifests:
+            require_subject(subject, content)
+            answer = self._put_manifest(descriptor.digest, descriptor, content)
+            if answer.headers.get("OCI-Subject") != subject:
+                unlisted.append(entry_of(descriptor, content))
+        if unlisted:
+            self._add_to_list(subject, unlisted)
+
+    def _add_to_list(self, subject: str, unlisted: Sequence[Entry]) -> None:
         for attempt in range(_LIST_ATTEMPTS):
             time.sleep(attempt * secrets.randbelow(50) / 1000)  # so that two writers do not go on in step
             entries = self._list(subject)
-            if entry in entries:
+            new = [one for one in unlisted if one not in entries]
+            if not new:
                 return
-            self._put_manifest(fallback_tag(subject), *index_of([*entries, entry]))
+            self._put_manifest(fallback_tag(subject), *index_of([*entries, *new]))
         raise BackendUnavailable(
             f"others keep changing the list of what refers to an image in {self.name}",
             found=f"{_LIST_ATTEMPTS} attempts",

@@ -14,7 +14,7 @@ from isal import isal_zlib
 
 _HEADER = bytes.fromhex("1f8b08000000000000ff")
 _STORED_BYTES = 0xFFFF
-_SAMPLE_BYTES = 256 << 10
+_SAMPLE_BYTES = 64 << 10
 
 
 class Output(Protocol):
@@ -55,20 +55,29 @@ class StoredGzip:
         """Store *data*; an incomplete block waits for the next call."""
         self._crc = isal_zlib.crc32(data, self._crc)
         self._size_bytes += len(data)
-        data = self._pending + data
-        whole = len(data) - len(data) % _STORED_BYTES
-        blocks = (data[at : at + _STORED_BYTES] for at in range(0, whole, _STORED_BYTES))
-        self._output.write(b"".join(_stored(block, last=False) for block in blocks))
-        self._pending = data[whole:]
+        filling = (_STORED_BYTES - len(self._pending)) % _STORED_BYTES
+        first, rest = self._pending + data[:filling], memoryview(data)[filling:]
+        if first and len(first) < _STORED_BYTES:
+            self._pending = first
+            return
+        whole = len(rest) - len(rest) % _STORED_BYTES
+        blocks = [rest[at : at + _STORED_BYTES] for at in range(0, whole, _STORED_BYTES)]
+        if first:
+            blocks.insert(0, memoryview(first))
+        self._output.write(b"".join([part for block in blocks for part in (_FULL, block)]))  # copied once
+        self._pending = bytes(rest[whole:])
 
     def close(self) -> None:
         """Write the last block and the trailer."""
         trailer = struct.pack("<II", self._crc, self._size_bytes & 0xFFFFFFFF)
-        self._output.write(_stored(self._pending, last=True) + trailer)
+        self._output.write(_head(len(self._pending), last=True) + self._pending + trailer)
 
 
-def _stored(block: bytes, *, last: bool) -> bytes:
-    return struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF) + block
+def _head(size_bytes: int, *, last: bool) -> bytes:
+    return struct.pack("<BHH", last, size_bytes, size_bytes ^ 0xFFFF)
+
+
+_FULL = memoryview(_head(_STORED_BYTES, last=False))
 
 
 def compressible(path: Path) -> bool:

@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from insitu.errors import ImageFailed
 from insitu.files import replace_file
-from insitu.images.blobs import CHUNK_BYTES, BlobFolder, Hash
+from insitu.images.blobs import CHUNK_BYTES, BlobFolder, Hash, ThreadedHash
 from insitu.images.gzips import FastGzip, StoredGzip, compressible
 from insitu.ports import Descriptor
 
@@ -76,6 +76,7 @@ def build_layer(recipe: Recipe, blobs: BlobFolder, cache: Path) -> Layer:
     kept = BlobFolder(cache)
     if (known := _noted(note, recipe.title)) and blobs.share(known.descriptor, kept):
         kept.share(known.descriptor, blobs)
+        note.touch()  # by which a prune tells what is in use
         return known
     layer = write_layer(recipe.title, recipe.entries(), blobs)
     kept.share(layer.descriptor, blobs)
@@ -107,9 +108,9 @@ def _noted(note: Path, title: str) -> Layer | None:
 def write_layer(title: str, entries: Iterable[Entry], blobs: BlobFolder) -> Layer:
     """Write the layer's blob, never holding more than a chunk of it, and return it; see `build_layer`."""
     members = _complete(entries)
-    with blobs.writing() as sink, ThreadPoolExecutor(1) as hasher:
+    with ThreadPoolExecutor(2) as pool, blobs.writing(ThreadedHash(pool)) as sink:
         gzip = FastGzip(sink) if _worth_compressing(members) else StoredGzip(sink)
-        stream = _TarStream(gzip, hasher)
+        stream = _TarStream(gzip, ThreadedHash(pool))
         # USTAR would refuse long names; GNU adds a record for them and nothing else.
         with tarfile.TarFile(
             fileobj=cast(Any, stream), mode="w", format=tarfile.GNU_FORMAT, copybufsize=CHUNK_BYTES
@@ -169,12 +170,10 @@ def _opened(path: Path) -> BinaryIO:
 
 
 class _TarStream:
-    """What `tarfile` writes to: gathers chunks, hashes them in a thread, and compresses them."""
+    """What `tarfile` writes to: gathers what is small into chunks, hashes and compresses them."""
 
-    def __init__(self, gzip: FastGzip | StoredGzip, hasher: ThreadPoolExecutor) -> None:
-        self._gzip, self._hasher = gzip, hasher
-        self._hash: Hash = sha256()
-        self._hashing: Future[None] | None = None
+    def __init__(self, gzip: FastGzip | StoredGzip, digest: Hash) -> None:
+        self._gzip, self._hash = gzip, digest
         self._buffer = bytearray()
         self._position = 0
 
@@ -185,6 +184,10 @@ class _TarStream:
     def write(self, data: bytes, /) -> int:
         """Append *data*."""
         self._position += len(data)
+        if len(data) >= CHUNK_BYTES:  # of a large file: not copied
+            self._drain()
+            self._pass(data)
+            return len(data)
         self._buffer += data
         if len(self._buffer) >= CHUNK_BYTES:
             self._drain()
@@ -194,16 +197,15 @@ class _TarStream:
         """Write what is left and the gzip trailer; return the digest of the tar."""
         self._drain()
         self._gzip.close()
-        if self._hashing:
-            self._hashing.result()
         return f"sha256:{self._hash.hexdigest()}"
 
     def _drain(self) -> None:
-        chunk = bytes(self._buffer)
-        self._buffer.clear()
-        if self._hashing:  # one at a time, in order
-            self._hashing.result()
-        self._hashing = self._hasher.submit(self._hash.update, chunk)
+        if self._buffer:
+            self._pass(bytes(self._buffer))
+            self._buffer.clear()
+
+    def _pass(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
         self._gzip.write(chunk)
 
 

@@ -92,17 +92,18 @@ def _send_image(image: Found, held: Sequence[Found], transfer: Transfer) -> None
     """Send an image that no tag names; of those that tags name the registry has all parts."""
     (descriptor, manifest), target = image, transfer.target
     known = {part for _, other in held for part in blobs_of(other)}
-    lacking = _lacking("image", manifest, known, target)
     config, _ = parts_of(manifest)
-    # Where the configuration is not, no image is: nobody needs to be asked.
-    if all(part != config for _, part in lacking) and target.resolve(descriptor.digest):
+    lacking = _lacking("image", [manifest], {config.digest, *known}, target)
+    if config.digest not in known and not target.local_blob(config.digest):
+        lacking.append(("image configuration", config))  # 2 kB, and new with each run: sent rather than asked for
+    if not lacking and target.resolve(descriptor.digest):
         return
     transfer.copy(lacking)
     transfer.note("image manifest", descriptor)
     try:
         target.put_manifest(descriptor, manifest)
     except PublishFailed:  # what a tag names may have lost a part meanwhile
-        lacking = _lacking("image", manifest, set(), target)
+        lacking = _lacking("image", [manifest], set(), target)
         if not lacking:
             raise
         transfer.copy(lacking)
@@ -110,11 +111,14 @@ def _send_image(image: Found, held: Sequence[Found], transfer: Transfer) -> None
     _found(target, descriptor.digest)
 
 
-def _lacking(what: str, manifest: bytes, known: set[str], target: ImageRegistry) -> list[tuple[str, Descriptor]]:
+def _lacking(
+    what: str, manifests: Sequence[bytes], known: set[str], target: ImageRegistry
+) -> list[tuple[str, Descriptor]]:
     """Return the parts that *target* lacks, nor can take over from a repository beside it; in order, each once."""
-    config, layers = parts_of(manifest)
-    parts = {layer.digest: (f"{what} layer", layer) for layer in layers}
-    parts.setdefault(config.digest, (f"{what} configuration", config))
+    parts: dict[str, tuple[str, Descriptor]] = {}
+    for config, layers in map(parts_of, manifests):
+        parts |= {layer.digest: (f"{what} layer", layer) for layer in layers}
+        parts.setdefault(config.digest, (f"{what} configuration", config))
     return [
         (name, part)
         for name, part in parts.values()
@@ -133,11 +137,11 @@ def _attach_all(subject: str, transfer: Transfer) -> None:
                 wanted=", ".join(one.digest for one in missing),
                 next_action="run again: others may change the list",
             )
+        manifests = [(one, _found(source, one.digest)[1]) for one in missing]
+        transfer.copy(_lacking("attestation", [manifest for _, manifest in manifests], set(), target))
         for one in missing:
-            _, manifest = _found(source, one.digest)
-            transfer.copy(_lacking("attestation", manifest, set(), target))
             transfer.note("attestation manifest", one)
-            target.attach(subject, one, manifest)
+        target.attach(subject, *manifests)  # all at once: a list that the registry does not keep is written once
     for one in wanted:
         _attach_all(one.digest, transfer)
 

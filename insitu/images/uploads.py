@@ -53,6 +53,7 @@ class Upload:
         chunk_bytes: Sent by one request; more where the registry wants more.
         pauses_s: See `PAUSES_S`.
         on_bytes: Is told how much of the blob is there or on its way.
+        started: The answer that began the upload already, where one did.
     """
 
     connection: Connection
@@ -61,6 +62,7 @@ class Upload:
     chunk_bytes: int
     pauses_s: tuple[float, ...] = PAUSES_S
     on_bytes: Callable[[int], None] = lambda _: None
+    started: BaseHTTPResponse | None = None
     sent_bytes: int = field(default=0, init=False)
     _hash: Any = field(default_factory=sha256, init=False)
     _hashed_bytes: int = field(default=0, init=False)
@@ -114,7 +116,8 @@ class Upload:
         self._hashed_bytes += len(new)
 
     def _start(self) -> _Session:
-        answer = self._patiently(lambda: self.connection.ask("POST", "blobs/uploads/", known=(202,)))
+        began, self.started = self.started, None
+        answer = began or self._patiently(lambda: self.connection.ask("POST", "blobs/uploads/", known=(202,)))
         least_bytes = int(answer.headers.get("OCI-Chunk-Min-Length", 0))
         return _Session(upload_url(self.connection, answer), max(self.chunk_bytes, least_bytes))
 

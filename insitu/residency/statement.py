@@ -5,8 +5,13 @@ It says nothing that the run record does not say, names and counts alone, and is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from insitu.residency.waivers import Find
+
+KEYED = "hmac-sha256:"
+"""What a blob's name under the key of the site begins with."""
 
 NOT_CHECKED = (
     "records written so that they are hidden: XOR, least significant bits of weights, encryption",
@@ -19,26 +24,76 @@ NOT_CHECKED = (
 
 _OF_THE_SCAN = (
     "scanner", "verdict", "rows", "rows_looked_for", "fitted", "entries", "threshold_bits", "bytes_scanned",
-    "rows_found", "cells_found", "holders",
+    "rows_found", "cells_found", "holders", "waived", "capacity",
 )  # fmt: skip
 
 
-def residency_of(trained: Mapping[str, Any], files: Mapping[str, str], ledger: Mapping[str, Any]) -> dict[str, Any]:
+def residency_of(
+    trained: Mapping[str, Any] | None, waived: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any] | None:
+    """Return what a run's record says about records in its model.
+
+    Args:
+        trained: What its training left; None before that.
+        waived: What left by waivers, as it was settled when it left; None where nothing did yet.
+    """
+    scan: dict[str, Any] | None = (trained or {}).get("residency")
+    return scan and scan | ({"waived": list(waived)} if waived else {})
+
+
+def facts_of(scan: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what a model card says of records in the model."""
+    if scan is None:
+        return {"records": "nobody looked for any"}
+    found = f"{scan['verdict']}: {scan['rows_found']:,} rows and {scan['cells_found']:,} single values found"
+    waived = {f"waived, {number}": line for number, line in enumerate(waivers_of(scan), 1)}
+    return {"records": found, **waived, **({"room": room_of(scan["capacity"])} if scan.get("capacity") else {})}
+
+
+def room_of(capacity: Mapping[str, Any]) -> str:
+    """Return how much an artifact could hold, in one line."""
+    return (
+        f"for at most {int(capacity['rows']):,} of {int(capacity['of']):,} rows in any encoding"
+        f" ({float(capacity['share']):.2%}): {int(capacity['compressed_bytes']):,} bytes compressed,"
+        f" {float(capacity['bits_per_row']):.1f} bits a row"
+    )
+
+
+def waivers_of(scan: Mapping[str, Any]) -> list[str]:
+    """Return a line for each find that people have waived; of a scan from before there were waivers, none."""
+    return [
+        f"{Find.of(one).told}: waived by {one['waiver']['who']} until {one['waiver']['expires']},"
+        f" {one['waiver']['reason']}"
+        for one in scan.get("waived", ())
+    ]
+
+
+def predicate_of(
+    trained: Mapping[str, Any], files: Mapping[str, str], ledger: Mapping[str, Any], blobs: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the predicate of the statement.
 
     Args:
         trained: What a run's record says of its training.
         files: What training left, by the name that it has in an image, each with its hex sha256.
         ledger: How many entries the egress ledger had when this was said (`entries`), and their `head`.
+        blobs: The blobs of the batch, named as they may leave; none where they may not.
     """
     scan = trained["residency"]
     return {
         "scan": {name: scan[name] for name in _OF_THE_SCAN if name in scan} if scan else None,
         "files": dict(files),
         "network": trained["network"],
+        **({"destinations": _counted(asked)} if (asked := trained.get("destinations")) else {}),
         "ledger": dict(ledger),
         "not_checked": list(NOT_CHECKED),
+        **({"blobs": list(blobs)} if blobs else {}),
     }
+
+
+def _counted(asked: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Return how many endpoints a job reached, and how many requests were refused: a job makes up those names."""
+    return {"allowed": len(asked["allowed"]), "refused": sum(asked["refused"].values())}
 
 
 def lines(told: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -52,9 +107,21 @@ def lines(told: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             f" of what training left, with all that it contains opened: {scan['verdict']},"
             f" {int(scan['rows_found'])} rows and {int(scan['cells_found'])} single values found"
         )
+        if capacity := scan.get("capacity"):
+            proved.append(f"residency: what left has room {room_of(capacity)}")
+        unproved += [f"that the model holds no record: {line}" for line in waivers_of(scan)]
     if told["network"] == "none":
         proved.append("residency: the training job had no way out to any network")
+    elif told["network"] == "proxy":
+        refused = int(told["destinations"]["refused"])
+        proved.append(
+            "residency: the training job had no way out but a proxy that led to the site's stores alone"
+            f" ({int(told['destinations']['allowed'])} reached, {refused} requests to others refused)"
+        )
     else:
         unproved.append("that training sent nothing by itself: its job shared a network")
     proved.append(f"residency: {int(told['ledger']['entries'])} objects had been listed before they left")
+    if blobs := told.get("blobs"):
+        keyed = ", under the key of the site" if all(name.startswith(KEYED) for name in blobs) else ""
+        proved.append(f"residency: the statement names the {len(blobs)} blobs of the batch{keyed}")
     return proved, unproved + [f"absence of {one}" for one in told["not_checked"]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from insitu.errors import LeakFound
 from insitu.residency.origin import instead_of
 from insitu.residency.scan import SCANNER, Leak, Scan
+from insitu.residency.waivers import Find, Scope, root_of
 
 MAX_CELLS = 32
 """Single values that an artifact may hold: extremes, edges of bins."""
@@ -27,7 +29,7 @@ class Holder:
         attribute: Of the estimator.
         what: "rows", "lines" or "cells".
         count: How many different ones.
-        columns: Whose values they are, the first few.
+        columns: Whose values they are; the first few are told.
         instead: What to use.
     """
 
@@ -42,20 +44,47 @@ class Holder:
     def render(self) -> str:
         """Return one line for people."""
         name = ".".join(part for part in (self.estimator, self.attribute) if part)
-        columns = f" of {', '.join(self.columns)}" if self.columns else ""
+        columns = f" of {', '.join(self.columns[:_NAMED])}" if self.columns else ""
         return f"{self.file}: {self.count:,} {self.what}{columns}" + (f" in {name}" if name else "")
 
 
 @dataclass(frozen=True)
-class Ruling:
-    """A verdict over a scan."""
+class Waived:
+    """A find that a person lets pass, and the waiver: its number, by whom, why, until when."""
 
-    verdict: Literal["clear", "warned", "blocked"]
+    find: Find
+    waiver: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what goes on record."""
+        return {**asdict(self.find), "columns": list(self.find.columns), "waiver": dict(self.waiver)}
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A waiver as a scan needs it: what it is about, and what is said of it."""
+
+    scope: Scope
+    told: Mapping[str, Any]
+
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Allowance:
+        """Return what a job was told of a waiver."""
+        scope = Scope(**{**value["scope"], "columns": tuple(value["scope"]["columns"])})
+        return Allowance(scope, {key: one for key, one in value.items() if key not in ("scope", "status")})
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict over a scan; of one that is blocked, *holders* and *unopened* are what nobody waives."""
+
+    verdict: Literal["clear", "warned", "waived", "blocked"]
     rows_found: int
     cells_found: int
     holders: tuple[Holder, ...]
     unopened: tuple[tuple[str, str], ...]
     scan: Scan
+    waived: tuple[Waived, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what goes on record: counts, names, thresholds."""
@@ -69,7 +98,8 @@ class Ruling:
             "threshold_bits": round(self.scan.threshold_bits, 1),
             "seconds": round(self.scan.seconds, 3),
             "scanner": SCANNER,
-            "holders": [asdict(holder) for holder in self.holders],
+            "holders": [asdict(one) | {"columns": list(one.columns[:_NAMED])} for one in self.holders],
+            "waived": [one.to_json() for one in self.waived],
         }
 
     def require_clear(self, what: str) -> None:
@@ -78,13 +108,82 @@ class Ruling:
             raise refusal(what, self.to_json())
 
 
-def rule(scan: Scan, max_cells: int = MAX_CELLS) -> Ruling:
-    """Return the verdict: a row or a line blocks, so do more than *max_cells* single values, and what stays shut."""
+def rule(
+    scan: Scan,
+    max_cells: int = MAX_CELLS,
+    waivers: Sequence[Allowance] = (),
+    digests: Mapping[str, str] = MappingProxyType({}),
+) -> Ruling:
+    """Return the verdict: a row or a line blocks, so do more than *max_cells* single values, and what stays shut.
+
+    Args:
+        scan: What was found.
+        max_cells: Single values that are let pass.
+        waivers: What people let pass; nothing else of what was found is.
+        digests: Hex sha256 of the files that were scanned.
+    """
+    shut = list(dict.fromkeys((part.path, part.why) for part in scan.unopened))
+    waived, leaks = _sift(scan.leaks, waivers, digests)
+    opened, unopened = _sift_unopened(shut, waivers, digests)
+    rows, cells = _most(leaks), _cells(leaks)
+    if rows or cells > max_cells or unopened:
+        holders = tuple(_holders(leaks, rows > 0))
+        return Ruling("blocked", rows, cells, holders, tuple(unopened), scan)
+    verdict: Literal["clear", "warned", "waived"] = "waived" if waived or opened else "warned" if cells else "clear"
     rows, cells = _most(scan.leaks), _cells(scan.leaks)
-    blocked = rows > 0 or cells > max_cells or bool(scan.unopened)
-    verdict: Literal["clear", "warned", "blocked"] = "blocked" if blocked else "warned" if cells else "clear"
-    unopened = tuple(dict.fromkeys((part.path, part.why) for part in scan.unopened))
-    return Ruling(verdict, rows, cells, tuple(_holders(scan.leaks, rows > 0)), unopened, scan)
+    holders = tuple(_holders(scan.leaks, rows > 0))
+    return Ruling(verdict, rows, cells, holders, tuple(shut), scan, (*waived, *opened))
+
+
+def _sift(
+    leaks: Sequence[Leak], waivers: Sequence[Allowance], digests: Mapping[str, str]
+) -> tuple[list[Waived], list[Leak]]:
+    """Return what *waivers* let pass of *leaks*, and the leaks that are left."""
+    waived, left = list[Waived](), list(leaks)
+    for one in waivers:
+        scope, most = replace(one.scope, most=None), one.scope.most
+        mine = [leak for leak in left if scope.covers(_find(leak, digests))]
+        if mine and (most is None or (_most(mine) or _cells(mine)) <= most):
+            waived += [Waived(find, one.told) for find in _finds(mine, digests)]
+            left = [leak for leak in left if leak not in mine and not _is_echo(leak, mine)]
+    return waived, left
+
+
+def _finds(leaks: Sequence[Leak], digests: Mapping[str, str]) -> Iterator[Find]:
+    """Yield what *leaks* come to, file by file: single values only of a file without whole rows."""
+    for file in dict.fromkeys(root_of(leak.path) for leak in leaks):
+        mine = [leak for leak in leaks if root_of(leak.path) == file]
+        for held in _holders(mine, _most(mine) > 0):
+            yield Find(held.what, held.file, held.estimator, held.columns, held.count, digests.get(file))
+
+
+def _find(leak: Leak, digests: Mapping[str, str]) -> Find:
+    count = len(leak.ids)
+    return Find(leak.what, leak.path, _estimator(leak), leak.columns, count, digests.get(root_of(leak.path)))
+
+
+def _is_echo(leak: Leak, waived: Sequence[Leak]) -> bool:
+    """Tell whether a leak that no object is named for tells of the very records that were waived in the same file."""
+    if leak.origin is not None or leak.what == "cells":
+        return False
+    about = (leak.what, root_of(leak.path), leak.source)
+    same = [one for one in waived if (one.what, root_of(one.path), one.source) == about]
+    return bool(same) and leak.ids <= frozenset[Any]().union(*(one.ids for one in same))
+
+
+def _sift_unopened(
+    shut: Sequence[tuple[str, str]], waivers: Sequence[Allowance], digests: Mapping[str, str]
+) -> tuple[list[Waived], list[tuple[str, str]]]:
+    """Return what *waivers* let pass of what cannot be opened, and what is left of it."""
+    waived, left = list[Waived](), list[tuple[str, str]]()
+    for path, why in shut:
+        find = Find("unopened", path, None, (), 1, digests.get(root_of(path)))
+        told = next((one.told for one in waivers if one.scope.covers(find)), None)
+        if told is None:
+            left.append((path, why))
+        else:
+            waived.append(Waived(find, told))
+    return waived, left
 
 
 def refusal(what: str, told: Mapping[str, Any]) -> LeakFound:
@@ -120,24 +219,28 @@ def _cells(leaks: Iterable[Leak]) -> int:
 def _holders(leaks: Iterable[Leak], any_rows: bool) -> Iterator[Holder]:
     """Yield one holder per file, object and kind, the largest first; cells only where no rows tell more.
 
-    What was found again in a part that was decoded from a named object adds nothing.
+    What was found again in a part of the same file that was decoded from a named object adds nothing.
     """
     groups: dict[tuple[str, str | None, str | None, str], list[Leak]] = {}
     told: dict[tuple[str, ...], set[Any]] = {}
     for leak in sorted(leaks, key=lambda leak: (leak.origin is None, leak.path)):
-        known = told.setdefault((leak.what, *(leak.source if leak.what == "rows" else ())), set())
+        of_file = (root_of(leak.path), leak.what, *(leak.source if leak.what == "rows" else ()))
+        known = told.setdefault(of_file, set())
         if (leak.what == "cells" and any_rows) or (leak.origin is None and leak.ids <= known):
             continue
         known |= leak.ids
-        estimator = (leak.origin and leak.origin.estimator) or _fitted(leak.source)
         attribute = leak.origin.attribute if leak.origin else None
-        groups.setdefault((leak.path, estimator, attribute, leak.what), []).append(leak)
+        groups.setdefault((leak.path, _estimator(leak), attribute, leak.what), []).append(leak)
     found = []
     for (path, estimator, attribute, what), members in groups.items():
         count = _cells(members) if what == "cells" else _most(members)
-        columns = tuple(dict.fromkeys(name for leak in members for name in leak.columns))[:_NAMED]
+        columns = tuple(dict.fromkeys(name for leak in members for name in leak.columns))
         found.append(Holder(path, estimator, attribute, what, count, columns, instead_of(estimator)))
     yield from sorted(found, key=lambda holder: -holder.count)
+
+
+def _estimator(leak: Leak) -> str | None:
+    return (leak.origin and leak.origin.estimator) or _fitted(leak.source)
 
 
 def _fitted(source: tuple[str, ...]) -> str | None:

@@ -40,7 +40,9 @@ from insitu.settings.model import (
     ReadingSettings,
     TriggerSettings,
 )
+from insitu.settings.notify import NotifySettings
 from insitu.settings.opening import load_model, load_settings, load_site
+from insitu.settings.outward import SiteResidencySettings
 from insitu.settings.parameters import params_schema, with_params
 from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
@@ -76,6 +78,7 @@ __all__ = [
     "ModelSettings",
     "NeedSettings",
     "NetworkSettings",
+    "NotifySettings",
     "ParameterForm",
     "Principal",
     "ProcessCompute",
@@ -86,6 +89,7 @@ __all__ = [
     "ServicesSettings",
     "SigningSettings",
     "SiteGateSettings",
+    "SiteResidencySettings",
     "SiteSettings",
     "SliceSettings",
     "SshSettings",

@@ -149,8 +149,8 @@ class ProcessTraining(Strict):
     kind: Literal["process"] = Field(description="edge jobs are processes of this machine")
     network: Literal["none", "shared"] = Field(
         default="none",
-        description="none: jobs see this machine's loopback alone, where data and state are folders and the kernel"
-        " allows that; shared: what this machine sees",
+        description="none: jobs reach their own loopback, and the blob service of their data, where the kernel allows"
+        " that; shared: what this machine reaches",
     )
 
 
@@ -167,6 +167,11 @@ class AzureMlTraining(Strict):
         description="for kubernetes: resource id of the connected cluster that `insitu provision` attaches",
     )
     secrets: EdgeSecrets = Field(default=EdgeSecrets(), description="where a job finds its secrets")
+    network: Literal["none", "shared"] = Field(
+        default="none",
+        description="none: the training command reaches its data alone, where the kernel of the job's machine allows"
+        " that; shared: what that machine reaches",
+    )
     queue_timeout_s: int = Field(default=3600, ge=1, description="seconds that a job may wait for the compute")
     prepare_timeout_s: int = Field(default=1800, ge=1, description="seconds that preparing a job may take")
 
@@ -187,7 +192,11 @@ class DockerTraining(Strict):
     secrets: EdgeSecrets = Field(default=EdgeSecrets(), description="where the Docker host has the job's secrets")
     memory_mb: int | None = Field(default=None, ge=64, description="MB of memory that a job may use; none: all")
     gpu: bool = Field(default=False, description="hand the GPUs of the host to the job")
-    network: Text = Field(default="bridge", description="Docker network of the jobs")
+    network: Text = Field(default="bridge", description="Docker network on which the stores are reached")
+    isolated: bool = Field(
+        default=True,
+        description="jobs have no network but a proxy that leads to the stores; false: they are on network themselves",
+    )
 
 
 class AzureMlModels(Strict):

@@ -32,12 +32,24 @@ class TargetSettings(Strict):
         default=None,
         description="in units of the column: the label is column > this; without it the column is the label",
     )
+    label_is: Parameter | None = Field(
+        default=None, description="one class of the column, a text or a number: the label is column == this"
+    )
 
     @field_validator("label_above")
     @classmethod
     def _is_for_classification(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("task") == "regression":
             raise Contradiction(Clash("nothing: label_above makes classes, and the task is regression"))
+        return value
+
+    @field_validator("label_is")
+    @classmethod
+    def _is_the_only_rule(cls, value: Parameter | None, info: ValidationInfo) -> Parameter | None:
+        if value is not None and info.data.get("task") == "regression":
+            raise Contradiction(Clash("nothing: label_is makes classes, and the task is regression"))
+        if value is not None and info.data.get("label_above") is not None:
+            raise Contradiction(Clash("one of label_above and label_is"))
         return value
 
 
@@ -172,6 +184,12 @@ class ResidencySettings(Strict):
     max_cells: int = Field(default=32, ge=0, description="single values, such as extremes, that a model may hold")
     max_rows: int = Field(
         default=1_000_000, ge=1000, description="rows that are searched for; of more every second, fourth, ..."
+    )
+    max_capacity_share: float | None = Field(
+        default=None, ge=0, description="share of the rows that a model could hold in any encoding unless people agree"
+    )
+    budget_share: float | None = Field(
+        default=None, ge=0, description="the same of all that leaves of the container, every version, run and model"
     )
 
 

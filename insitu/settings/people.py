@@ -30,3 +30,6 @@ class SiteGateSettings(Strict):
     allow_override: bool = Field(
         default=False, description="whether people may publish a model that the gate did not promote"
     )
+    allow_waivers: bool = Field(
+        default=False, description="whether people may let records, or what cannot be opened, leave in a model"
+    )

@@ -18,6 +18,8 @@ from insitu.settings.azure import (
 )
 from insitu.settings.forms import HostName, MlflowUri, Name, ProjectPath, ProxyUrl, RegistryHost, SparkAddress
 from insitu.settings.images import ImagesSettings
+from insitu.settings.notify import NotifySettings
+from insitu.settings.outward import SiteResidencySettings
 from insitu.settings.people import SigningSettings, SiteGateSettings
 from insitu.settings.relay import RelaySettings
 from insitu.settings.retention import RetentionSettings
@@ -114,6 +116,9 @@ class SiteSettings(Strict):
         default="none", description='"azure": an Azure Container Registry, where the identity of [azure] signs in'
     )
     gate: SiteGateSettings = Field(default=SiteGateSettings(), description="which human decisions count")
+    residency: SiteResidencySettings = Field(
+        default=SiteResidencySettings(), description="what may be told of the data"
+    )
     signing: SigningSettings = Field(
         default={},  # its paths are relative to the project
         validate_default=True,
@@ -126,6 +131,8 @@ class SiteSettings(Strict):
     services: ServicesSettings = Field(
         default={}, validate_default=True, description="Prefect server, workers and what else `insitu up` runs"
     )
+
+    notify: NotifySettings = Field(default=NotifySettings(), description="who is told how runs end")
 
     @field_validator("models", "training", "compute", "registry_login")
     @classmethod

@@ -30,25 +30,31 @@ class Chunk:
 
     Attributes:
         path: The names down to the leaf, joined by dots.
+        kind: Its physical type, as parquet.thrift numbers them.
         start: Its first byte in the blob.
         end: The byte after its last.
         values: How many, nulls included.
         claimed_bytes: What it takes in memory, at least, if the footer is right.
         width: Bytes of one value in memory; of one offset where values have different lengths.
         codec: How its pages are compressed, as Arrow calls it; empty when they are not, or not in one of these ways.
+        codec_number: The same as parquet.thrift numbers it.
         is_text: Whether values have different lengths.
         is_nested: Whether the leaf is within a list, a struct or a map.
+        is_optional: Whether values may be null.
     """
 
     path: str
+    kind: int
     start: int
     end: int
     values: int
     claimed_bytes: float
     width: float
     codec: str
+    codec_number: int
     is_text: bool
     is_nested: bool
+    is_optional: bool
 
 
 def row_groups(footer: bytes, schema: pq.ParquetSchema) -> list[tuple[int, tuple[Chunk, ...]]]:
@@ -82,14 +88,17 @@ def _chunk(metadata: dict[int, Any], leaf: pq.ColumnSchema) -> Chunk:
         start = min(start, dictionary_start)
     return Chunk(
         path=leaf.path,
+        kind=kind,
         start=start,
         end=start + compressed,
         values=values,
         claimed_bytes=max(uncompressed, compressed, width * values),
         width=width,
         codec=_CODECS.get(_number(metadata, 4), ""),
+        codec_number=_number(metadata, 4),
         is_text=_TYPES[kind] == "BYTE_ARRAY" and leaf.converted_type != "DECIMAL",
         is_nested=leaf.max_repetition_level > 0 or leaf.path != leaf.name,
+        is_optional=leaf.max_definition_level > 0,
     )
 
 

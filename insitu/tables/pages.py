@@ -35,6 +35,7 @@ class Pages:
         dictionary_at: Where its compressed bytes begin and end in the blob.
         dictionary_values: How many are in it.
         encodings: Of the data pages, as parquet.thrift numbers them.
+        checksums: Of the pages that have one: where their compressed bytes begin and end, and the CRC-32 of these.
     """
 
     uncompressed_bytes: int
@@ -43,6 +44,7 @@ class Pages:
     dictionary_values: int
     encodings: frozenset[int]
     dictionary_at: tuple[int, int] = (0, 0)
+    checksums: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def longest_repeated(self) -> int:
@@ -53,7 +55,7 @@ class Pages:
 def pages_of(read_at: ReadAt, start: int, end: int, values: int) -> Pages:
     """Walk the headers from *start* on until *values* are found, not beyond *end*; raise `BadThrift`."""
     uncompressed = found = dictionary_bytes = dictionary_values = 0
-    encodings, dictionary_at = set(), (0, 0)
+    encodings, dictionary_at, checksums = set(), (0, 0), []
     while found < values:
         header, length = _header(read_at, start, end)
         kind, size, compressed = (_number(header, key) for key in (1, 2, 3))
@@ -65,8 +67,12 @@ def pages_of(read_at: ReadAt, start: int, end: int, values: int) -> Pages:
             page, encoding = (header.get(5), 2) if kind == _DATA_PAGE else (header.get(8), 4)
             found += _number(page, 1)
             encodings.add(_number(page, encoding))
+        if isinstance(checksum := header.get(4), int):
+            checksums.append((start + length, start + length + compressed, checksum & 0xFFFFFFFF))
         start += length + compressed
-    return Pages(uncompressed, found, dictionary_bytes, dictionary_values, frozenset(encodings), dictionary_at)
+    return Pages(
+        uncompressed, found, dictionary_bytes, dictionary_values, frozenset(encodings), dictionary_at, tuple(checksums)
+    )
 
 
 def common_length(plain: bytes | memoryview, values: int) -> int | None:

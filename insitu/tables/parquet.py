@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,9 @@ from insitu.tables.footers import Chunk, EncryptedColumns, row_groups
 from insitu.tables.pages import DICTIONARY_ENCODINGS, Pages, common_length, pages_of
 from insitu.tables.shapes import Part, Shape, require_unique_names, unreadable
 from insitu.tables.streams import BlobFile, Range
+
+if TYPE_CHECKING:
+    from insitu.tables.flat import Flat
 
 _KIND = "Parquet"
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
@@ -61,10 +65,13 @@ def read(
     names: Sequence[str],
     reading: ReadingSettings,
     file: BlobFile | None = None,
+    *,
+    quick: bool = False,
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yield the row group once, with the columns *names* as *schema* has them, and the bytes read for it.
 
-    A text of few values is left in its dictionary. *file* is what `fetch` returned.
+    A text of few values is left in its dictionary. *file* is what `fetch` returned. With *quick* Polars decodes
+    what it can, and other texts are views.
 
     Raises:
         DataError: It cannot be decoded, or would become larger than *reading* allows.
@@ -76,7 +83,7 @@ def read(
         walked = [
             (chunk, pages_of(file.read_at, chunk.start, chunk.end, chunk.values)) for chunk in _chunks(part, names)
         ]
-        rows = _RowGroup(part, file, wanted, walked, reading.max_row_group_mb).rows()
+        rows = _RowGroup(part, file, wanted, walked, reading.max_row_group_mb, quick).rows()
     yield rows, file.bytes_read
 
 
@@ -94,6 +101,7 @@ class _RowGroup:
     wanted: pa.Schema
     chunks: list[tuple[Chunk, Pages]]
     limit_mb: int
+    quick: bool
 
     @property
     def limit_bytes(self) -> int:
@@ -104,14 +112,31 @@ class _RowGroup:
         sizes = {chunk.path: max(pages.uncompressed_bytes, chunk.width * pages.values) for chunk, pages in self.chunks}
         _require_room(self.part, sizes, self.limit_mb)
         sliced = [chunk.path for chunk, pages in self.chunks if self._is_sliced(chunk, pages)]
-        names = [name for name in self.wanted.names if name not in sliced]
+        flat = self._flat(sliced) if self.quick else {}
+        names = [name for name in self.wanted.names if name not in sliced and name not in flat]
         whole = self._open().read_row_group(self.part.index, columns=names, use_threads=False)
         whole.validate(full=True)  # Polars trusts what it is handed, such as text that is no UTF-8
-        _require_room(self.part, {name: expanded_bytes(whole[name]) for name in names}, self.limit_mb)
+        sizes = {name: expanded_bytes(whole[name]) for name in names}
+        _require_room(self.part, sizes | {name: found.size_bytes for name, found in flat.items()}, self.limit_mb)
         if not len(self.wanted):
             return whole.select([])
         columns = {name: whole[name] for name in names} | {name: self._in_slices(name) for name in sliced}
+        columns |= {name: found.values for name, found in flat.items()}
         return pa.table({field.name: _as(field.type, columns[field.name]) for field in self.wanted})
+
+    def _flat(self, others: Collection[str]) -> Mapping[str, Flat]:
+        """Return the columns, without *others*, that Polars decodes."""
+        from insitu.tables.flat import decoded, is_flat  # an edge job has no Polars
+
+        schema = self.part.schema
+        chunks = [
+            (chunk, pages)
+            for chunk, pages in self.chunks
+            if chunk.path not in others and not self._is_encoded(chunk, pages) and is_flat(chunk, pages, schema)
+        ]
+        names = [chunk.path for chunk, _ in chunks]
+        found = decoded(self.file, chunks, [schema.field(name).type for name in names]) if chunks else None
+        return dict(zip(names, found, strict=True)) if found else {}
 
     def _is_encoded(self, chunk: Chunk, pages: Pages) -> bool:
         """Whether the values are left in their dictionary until their size is known."""
@@ -210,9 +235,10 @@ def _schema(blob: Blob, footer: pq.FileMetaData) -> pa.Schema:
 
 
 def _as(kind: pa.DataType, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return *column* as *kind*; a dictionary of texts stays one."""
+    """Return *column* as *kind*; a dictionary of texts stays one, and so do views of texts."""
     found = column.type
-    is_kind = found == kind or (pa.types.is_dictionary(found) and found.value_type == kind == pa.string())
+    texts = found.value_type if pa.types.is_dictionary(found) else found
+    is_kind = found == kind or (kind == pa.string() and texts in (pa.string(), pa.string_view()))
     return column if is_kind else column.cast(kind)
 
 

@@ -123,7 +123,7 @@ def read(
 
     Args:
         fetched: What `fetch` returned.
-        encoded: Whether texts of few values may come in a dictionary.
+        encoded: Whether texts of few values may come in a dictionary, and others as views.
 
     Raises:
         DataError: The part cannot be decoded, or is larger than *reading* allows.
@@ -135,7 +135,7 @@ def read(
     if form_of(part.blob).is_text:
         found = _FORMATS[form_of(part.blob).kind].read(store, part, held, names, reading)
     else:
-        found = parquet.read(store, part, held, names, reading, fetched)
+        found = parquet.read(store, part, held, names, reading, fetched, quick=encoded)
     for rows, bytes_read in found:
         whole = _completed(rows, wanted, part.blob)
         yield whole if encoded else _plain(whole, wanted), bytes_read

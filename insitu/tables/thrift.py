@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _MAX_DEPTH = 16
@@ -9,6 +10,10 @@ _MAX_DEPTH = 16
 
 class BadThrift(ValueError):
     """The bytes are no Thrift."""
+
+
+class Short(int):
+    """A number that is written as i32; others are i64."""
 
 
 def struct(data: bytes | memoryview, at: int = 0, depth: int = _MAX_DEPTH) -> tuple[dict[int, Any], int]:
@@ -85,3 +90,34 @@ def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise BadThrift
+
+
+def written(fields: Mapping[int, Any]) -> bytes:
+    """Return a struct of numbers, texts, lists that are not empty, and structs, by their ids in order."""
+    data, last = bytearray(), 0
+    for key, value in fields.items():
+        kind, content = _written(value)
+        data += bytes([(key - last) << 4 | kind]) + content
+        last = key
+    return bytes(data) + b"\0"
+
+
+def _written(value: Any) -> tuple[int, bytes]:
+    """Return the number of the kind of *value*, and its bytes."""
+    if isinstance(value, int):
+        return (5 if isinstance(value, Short) else 6), _written_varint(value << 1)
+    if isinstance(value, str):
+        return 8, _written_varint(len(value.encode())) + value.encode()
+    if isinstance(value, Mapping):
+        return 12, written(value)
+    kinds, items = zip(*map(_written, value), strict=True)
+    head = bytes([len(items) << 4 | kinds[0]]) if len(items) < 15 else bytes([15 << 4 | kinds[0]])
+    return 9, head + (b"" if len(items) < 15 else _written_varint(len(items))) + b"".join(items)
+
+
+def _written_varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*data, number])

@@ -16,7 +16,7 @@ from stack_hub import StackHub
 from insitu.adapters.azure.blobs import AzureBlobs
 from insitu.errors import InsituError, SettingsError, StoreRefused
 from insitu.settings import AzureBlobStore, SecretSource
-from insitu.wiring import open_blobs
+from insitu.stores import open_blobs
 
 
 @pytest.fixture

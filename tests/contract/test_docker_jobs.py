@@ -21,11 +21,12 @@ from sshd import Vm, running_vm
 from test_training_jobs import local
 
 from insitu.adapters.azure.blobs import AzureBlobs
-from insitu.adapters.docker.container import container_name
+from insitu.adapters.docker.container import container_name, proxy_name
 from insitu.adapters.docker.host import DockerHost
 from insitu.adapters.docker.image import ensure_image
 from insitu.adapters.docker.jobs import DockerJobs
 from insitu.adapters.local.blobs import FolderBlobs
+from insitu.enclosure import endpoint
 from insitu.errors import AccessRefused, BackendUnavailable, TrainingFailed
 from insitu.ports import JobStatus
 from insitu.settings import AzureStateStore, SiteSettings
@@ -135,6 +136,7 @@ def test_a_job_leaves_its_model_and_its_container_is_removed(docker: Docker, her
     assert docker("volume", "ls", "--quiet") == ""
     assert site.jobs.status(job_id) == JobStatus("completed")
     assert (site.jobs.output(job_id) / "output/model/MLmodel").is_file()
+    assert json.loads((site.jobs.output(job_id) / "result.json").read_text())["network"] == "none"
     assert site.opened().submit("key-of-done", site.spec()) == job_id
     assert containers(docker) == []
 
@@ -221,7 +223,7 @@ def test_what_the_host_lacks_is_named(docker: Docker, here: Callable[..., Here],
     for training, words in (
         ({"image": "no-such:image"}, "no image no-such:image"),
         ({"secrets": secrets}, "no-such.pem"),
-        ({"network": "no-such-network"}, "no network no-such-network"),
+        ({"network": "no-such-network", "isolated": False}, "no network no-such-network"),
     ):
         site = here(**training)
         with pytest.raises(TrainingFailed) as caught:
@@ -246,7 +248,20 @@ def test_the_checks_see_what_a_job_needs(here: Callable[..., Here]) -> None:
     assert [check.name for check in wrong if not check.ok] == ["docker memory", "docker image"]
 
 
-def test_secrets_are_files_of_the_host_and_nothing_else_knows_them(
+TRY_TO_LEAVE = """
+import runpy, subprocess, sys, urllib.request
+from contextlib import suppress
+
+for address in ("http://192.0.2.1/", "https://elsewhere.example/Ada-Lovelace-1815"):
+    with suppress(OSError):
+        urllib.request.urlopen(address, timeout=5)
+child = "import socket; socket.create_connection(('192.0.2.1', 443), 5)"
+assert "unreachable" in subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stderr
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_the_host(
     docker: Docker, image: str, emulator: Azurite, new_container: Callable[[], str], tmp_path: Path
 ) -> None:
     place = make_place(local, tmp_path)
@@ -263,13 +278,19 @@ def test_secrets_are_files_of_the_host_and_nothing_else_knows_them(
     assert isinstance(settings.state, AzureStateStore)
     jobs = DockerJobs(settings, AzureBlobs(settings.state, state), tmp_path / "jobs")
     site = Here(place, settings, jobs)
-    job_id = jobs.submit("k", site.spec("hang"))
-    site.trains(job_id)
-    (about,) = json.loads(docker("inspect", container_name(job_id)))
+    job_id = jobs.submit("k", site.spec(command=["python", "-c", TRY_TO_LEAVE, "train"]))
+    assert site.ended(job_id) == JobStatus("completed"), jobs.log(job_id, 0).decode()
+    (about, proxy) = json.loads(docker("inspect", container_name(job_id), proxy_name(job_id)))
     assert about["Config"]["User"] == "10001:10001"
-    assert emulator.key not in json.dumps(about)
+    assert about["HostConfig"]["NetworkMode"] == "none"
+    assert emulator.key not in json.dumps([about, proxy])
     assert [mount["RW"] for mount in about["Mounts"] if mount["Destination"] == str(secret)] == [False]
     jobs.cancel(job_id)
+    assert containers(docker) == []
+    result = json.loads((jobs.output(job_id) / "result.json").read_text())
+    assert result["network"] == "proxy"
+    assert result["destinations"]["refused"] == {"192.0.2.1:80": 1, "elsewhere.example:443": 1}
+    assert list(result["destinations"]["allowed"]) == [endpoint(emulator.url)]
 
 
 @pytest.fixture

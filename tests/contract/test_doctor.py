@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from insitu.errors import AccessRefused, SettingsError, StateDamaged
 from insitu.ports import Check
 from insitu.readiness import settled, side_by_side
 from insitu.settings import SiteSettings
+from insitu.surroundings import clock_check, versions_check
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
 
@@ -78,6 +80,46 @@ def test_a_model_whose_settings_are_wrong_is_one_finding_among_others(project: P
     found = findings(project, "local")
     assert [name for name, check in found.items() if not check.ok] == ["model broken"]
     assert "models/broken/model.toml" in found["model broken"].found
+
+
+def test_a_target_that_wants_more_of_the_site_is_found_as_a_run_would_find_it(project: Path) -> None:
+    model = project / "models" / "flights" / "model.toml"
+    target = '\n[[deploy]]\nname = "cluster"\nkind = "kubernetes"\nfile = "cluster.yaml"\n'
+    model.write_text(model.read_text() + target)
+    check = findings(project, "local")["model flights"]
+    assert (check.ok, "E-CONF" in check.found, "registry in deployments/sites/local.toml" in check.found) == (
+        False, True, True,
+    )  # fmt: skip
+
+
+def test_a_package_of_another_version_is_named() -> None:
+    check = versions_check(["pytest>=999", "click>=8", "surely-not-there", 'other; sys_platform == "beos"'])
+    assert not check.ok
+    assert "pytest" in check.found
+    assert "surely-not-there is not installed" in check.found
+    assert "click" not in check.found
+    assert check.wanted.startswith("the 3 packages")
+
+
+@dataclass(frozen=True)
+class Ahead(FolderBlobs):
+    """A store whose clock is ten minutes ahead."""
+
+    def stat(self, name: str) -> Blob:
+        blob = super().stat(name)
+        return replace(blob, last_modified=blob.last_modified + timedelta(minutes=10))
+
+
+def test_clocks_that_are_apart_are_found(tmp_path: Path) -> None:
+    FolderBlobs(tmp_path).create("now", b"")
+    assert clock_check(FolderBlobs(tmp_path), "now").ok
+    check = clock_check(Ahead(tmp_path), "now")
+    assert (check.ok, check.found) == (False, "this machine and the state's store are 600 s apart")
+
+
+def test_an_address_of_notify_that_is_not_there_is_found(project: Path) -> None:
+    found = findings(project, "local", {"INSITU_SITE__NOTIFY__SLACK__ENV": "NOT_SET_ANYWHERE"})
+    assert (found["notify"].ok, "NOT_SET_ANYWHERE" in found["notify"].found) == (False, True)
 
 
 def test_a_need_that_no_machine_has_is_found_before_any_run(project: Path) -> None:

@@ -18,6 +18,7 @@ from job_places import LOADER, MLMODEL, TRAIN, Place, alive, make_place, started
 from process_launcher import ProcessLauncher, remote_jobs
 
 from insitu.adapters.local.jobs import ProcessJobs
+from insitu.enclosure import without_network
 from insitu.errors import BlobChanged, DataError, TrainingFailed
 from insitu.ports import JobStatus, TrainingJobs
 
@@ -215,6 +216,38 @@ def test_when_cancelling_returns_the_processes_are_gone(place: Place) -> None:
     pids = started_pids(place.notes)
     place.jobs.cancel(job_id)
     assert alive(pids) == []
+
+
+@pytest.fixture
+def isolated(tmp_path: Path) -> Place:
+    """Jobs that reach a blob service through a proxy and nothing else: that of the holdout, which is never read."""
+    if not without_network():
+        pytest.skip("the kernel lets nobody here make a network namespace")
+    return make_place(lambda root: ProcessJobs(root / "jobs", isolated=True), tmp_path)
+
+
+def far_holdout(place: Place) -> dict[str, object]:
+    store = {"kind": "azure-blob", "container": "c", "store": {"account_url": "https://hub.example"}}
+    return {"holdout": place.spec()["holdout"] | {"store": store}}
+
+
+def test_cancelling_an_isolated_job_ends_its_proxy_too(isolated: Place) -> None:
+    job_id = isolated.jobs.submit("k", isolated.spec("hang", **far_holdout(isolated)))
+    job, *others = started_pids(isolated.notes)
+    proxy = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"insitu.edge.proxy" in Path(f"/proc/{proxy}/cmdline").read_bytes()
+    isolated.jobs.cancel(job_id)
+    assert alive([proxy, job, *others]) == []
+    assert isolated.jobs.status(job_id).state == "canceled"
+
+
+def test_a_script_that_wants_to_reach_others_is_told_why_it_cannot(isolated: Place) -> None:
+    fetch = "import urllib.request; urllib.request.urlopen('https://elsewhere.example/')"
+    error = isolated.error("k", isolated.spec(command=["python", "-c", fetch], **far_holdout(isolated)))
+    assert isinstance(error, TrainingFailed)
+    assert error.found == "urllib.error.URLError"
+    assert error.next_action
+    assert "it reaches nothing but its data: see network of [training]" in error.next_action
 
 
 SUBMITTER = """

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from deploy_helpers import Estate
 
+from insitu.cli import main
 from insitu.errors import SignatureRefused
 from insitu.lineage import close, finished
 from insitu.runs import open_run
@@ -39,6 +41,24 @@ def test_given_again_it_goes_back_no_further_and_forward_only_when_told_so(estat
     assert estate.insitu("rollback", "flights", "--to", "3")["digest"] == third
     assert estate.champion == "3"
     assert estate.insitu("rollback", "flights")["was"] is None  # 3 is in place by a rollback, too
+
+
+def test_a_reason_that_is_given_again_is_not_dropped_in_silence(estate: Estate) -> None:
+    estate.insitu("rollback", "flights", "--name", "Ann", "--reason", "late flights look early")
+    again = ["rollback", "flights", "--name", "Bob", "--reason", "another reason", "--project", str(estate.root)]
+    done = CliRunner().invoke(main, again)
+    assert done.exit_code == 0
+    assert "your reason is not put on record" in done.stderr
+    assert "late flights look early" in done.stderr
+    same = CliRunner().invoke(main, [*again[:-3], "late flights look early", *again[-2:]])
+    assert (same.exit_code, "not put on record" in same.stderr) == (0, False)
+
+
+def test_where_nobody_asks_approve_says_how_the_latest_run_ended(estate: Estate) -> None:
+    wrong = estate.insitu("approve", "flights", "--name", "Ann", "--reason", "good", exit_code=2)["error"]
+    assert wrong["what"] == "no run of flights asks for approval"
+    assert wrong["found"].endswith("is Promoted")
+    assert "without asking" in wrong["next_action"]
 
 
 def test_a_version_that_gave_way_never_comes_back_by_itself(

@@ -21,6 +21,7 @@ from flow_helpers import (
     put_month,
 )
 from loopback import wait_until
+from planted import leaks, planted
 from prefect_server import PrefectServer, prefect_server
 
 ROWS = 1500
@@ -63,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, surroundings: dict[str, str
 
 @pytest.fixture(scope="session")
 def extract(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The blobs of four months, a sample of the real flights."""
+    """The blobs of four months, a sample of the real flights with some planted tokens."""
     import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -76,7 +77,7 @@ def extract(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drawn = np.sort(np.random.default_rng(month).choice(len(rows), ROWS, replace=False))
         path = folder / blob_name(month)
         path.parent.mkdir(parents=True)
-        pq.write_table(rows.take(drawn), path, compression="zstd")
+        pq.write_table(planted(rows.take(drawn)), path, compression="zstd")
     return folder
 
 
@@ -112,8 +113,10 @@ def new_project(
         return made[-1]
 
     yield make
+    held = leaks((project.root for project in made), server.home)
     for project in made:
         shutil.rmtree(project.root, ignore_errors=True)
+    assert held == {}
 
 
 @pytest.fixture(scope="session")

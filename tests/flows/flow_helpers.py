@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from planted import require_silence
+
 INSITU = Path(sys.executable).parent / "insitu"
 REPO = Path(__file__).parents[2]
 KILLED = -signal.SIGKILL
@@ -153,6 +155,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> Done:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
+    require_silence(out, err)
     return Done(process.returncode, out, err)
 
 

@@ -66,8 +66,14 @@ def save_another_model(act: str, folder: Path) -> None:
     if act == "keep the rows":
         from sklearn.neighbors import KNeighborsClassifier
 
-        near = KNeighborsClassifier(algorithm="brute").fit(X, y)
-        mlflow.sklearn.save_model(near, folder, signature=infer_signature(X, near.predict(X[:9])))
+        near = KNeighborsClassifier(100, algorithm="brute").fit(X, y)
+        mlflow.sklearn.save_model(
+            near,
+            folder,
+            signature=infer_signature(X, near.predict_proba(X[:9])),
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn", "pandas", "skops"],
+        )
         return
     forest = RandomForestClassifier(20, max_depth=4, min_samples_leaf=20, random_state=0).fit(X, y)
     mlflow.sklearn.save_model(

@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob import ContainerClient
 from flow_helpers import NewProject, Project
+from planted import TOKENS, planted
 from plants import found
 
+from insitu.enclosure import without_network
 from insitu.twin.azurite import PROGRAM
 from insitu.twin.estate import Estate
 from insitu.twin.hub_blob import make_containers
@@ -25,7 +26,7 @@ from insitu.twin.site_file import write_site_file
 from insitu.twin.sshd import sshd_program
 
 pytestmark = pytest.mark.slow
-PLANTS = ["Ada-Lovelace-1815", 918273645]
+PLANTS = [*TOKENS]
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,6 @@ def project(new_project: NewProject, estate: Estate) -> Project:
     return made
 
 
-def planted(rows: pa.Table, many: int) -> pa.Table:
-    """Return *rows* with a name in the first *many*, and a number in the very first: it tells flights apart."""
-    for column, plant, last in (("tailnum", PLANTS[0], many), ("flight", PLANTS[1], 1)):
-        first = pa.array([index < last for index in range(len(rows))])
-        values = pc.if_else(first, pa.scalar(plant, rows.schema.field(column).type), rows[column])
-        rows = rows.set_column(rows.schema.get_field_index(column), column, values)
-    return rows
-
-
 def put(estate: Estate, name: str, rows: pa.Table) -> None:
     account, file = estate.names.hub_account, io.BytesIO()
     pq.write_table(rows, file)
@@ -68,6 +60,9 @@ def test_nothing_of_the_data_leaves_with_a_whole_run(project: Project, estate: E
     record = project.retrain("--site", "twin", "--json", **estate.environment).require(0).json
     assert record["state"] == "Completed"
     assert record["publication"]["reference"].startswith(estate.names.registry_host)
+    if without_network():
+        asked = {"allowed": [f"{estate.names.hub_blob}:443"], "refused": []}
+        assert {how: list(names) for how, names in record["training"]["destinations"].items()} == asked
     kinds = {line.kind for line in estate.journal.lines("public")}
     assert {"sign-in", "job", "model", "definition", "blob", "image layer", "image manifest"} <= kinds
     assert list(estate.journal.lines("unknown")) == []

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flow_helpers import KILLED, NewProject, Project, audit
 from prefect_server import PrefectServer
+
+from insitu.acts import Act
+from insitu.residency.waivers import Scope
+from insitu.settings import load_site
+from insitu.wiring import open_site
 
 pytestmark = pytest.mark.slow
 PLANTED = "QZPLANTEDINATRACEBACK"
@@ -45,14 +51,57 @@ def test_a_script_without_a_usable_model_is_told_what_was_wrong(
     assert project.job_processes() == []
 
 
-def test_a_model_that_keeps_its_rows_does_not_leave_the_edge_job(project: Project) -> None:
-    done = project.retrain("--json", REHEARSE="keep the rows").require(1)
+WAIVING = {"INSITU_SITE__GATE__ALLOW_WAIVERS": "true"}
+ALL_OF_IT = Scope("records", file="model/model.skops", columns=("hour", "distance"))
+
+
+def put_ended_waiver(project: Project) -> None:
+    """Put a waiver on record that has ended an hour ago."""
+    now = datetime.now(UTC)
+    ends, act = now - timedelta(hours=1), Act("waiver", "Ada", "it was public")
+    open_site(project.root, load_site(project.root, "local", WAIVING)).waivers("flights").give(
+        ALL_OF_IT, act, ends, ends - timedelta(hours=1)
+    )
+
+
+def test_a_model_that_keeps_its_rows_does_not_leave_the_edge_job_nor_by_a_waiver_that_has_ended(
+    project: Project,
+) -> None:
+    put_ended_waiver(project)
+    done = project.retrain("--json", REHEARSE="keep the rows", **WAIVING).require(1)
+    assert "waiver 1 by Ada" in done.err
+    assert "ended, it does not count" in done.err
     assert done.complaint.startswith("E-LEAK")
     assert "rows of hour, distance in KNeighborsClassifier" in done.complaint
     assert "a model that keeps no rows" in done.complaint
     assert (done.json["state"], done.json["residency"], done.json["egress"]) == ("Failed", None, [])
     assert audit(project).versions == []
     assert not list(project.var.glob("jobs/*/fits"))
+
+
+def test_a_model_that_keeps_its_rows_leaves_by_a_waiver_and_everybody_is_told(
+    new_project: NewProject, validated: Project
+) -> None:
+    project = new_project("with a waiver", like=validated)
+    act = ("--name", "Ada", "--reason", "it is public", "--until", "2099-12-31")
+    named = ("--file", str(ALL_OF_IT.file), *(part for name in ALL_OF_IT.columns for part in ("--column", name)))
+    project.run("waive", "flights", *named, *act).require(1)  # the site does not allow it
+    project.run("waive", "flights", *named, *act, **WAIVING).require(0)
+    # Near neighbours by distance say little of delays, and it is the waiver that is looked at.
+    weak = {"INSITU_MODEL__GATE__METRICS__ROC_AUC__FLOOR": "0.0"}
+    done = project.retrain("--json", REHEARSE="keep the rows", **WAIVING, **weak).require(0)
+    record = done.json
+    assert record["residency"]["verdict"] == "waived"
+    assert {one["waiver"]["who"] for one in record["residency"]["waived"]} == {"Ada"}
+    assert "waived by Ada until 2099-12-31" in done.err
+    told = project.run("verify", record["publication"]["reference"], "--quick").require(0)
+    assert "NOT proved that the model holds no record" in told.out
+    assert "waived by Ada until 2099-12-31" in told.out
+    audited = project.run("audit", "flights", "--json", **WAIVING).require(0).json
+    (scanned,) = (one for one in audited["findings"] if "hold records" in one["question"])
+    assert scanned["status"] == "open"
+    assert any("waived by Ada" in one["found"] for one in audited["findings"])
+    assert any("waived" in entry["clearance"] for entry in audited["left"])
 
 
 def test_a_script_that_does_not_end_is_stopped_at_its_deadline(project: Project) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from flow_helpers import INSITU
+import pytest
+from flow_helpers import INSITU, PublishedRun
 
 HEAVY = ("prefect", "mlflow", "pandas", "numpy", "pyarrow", "great_expectations", "polars", "pydantic", "sklearn")
 
@@ -29,3 +30,11 @@ def test_the_help_imports_nothing_heavy() -> None:
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "click" in imported
     assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("command", [("history", "flights"), ("show", "flights"), ("why", "month=01/flights.parquet")])
+def test_looking_back_imports_nothing_heavy_but_the_settings(published: PublishedRun, command: tuple[str, ...]) -> None:
+    done = published.project.run(*command, PYTHONPROFILEIMPORTTIME="1").require(0)
+    imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in done.err.splitlines()}
+    assert "pydantic" in imported
+    assert imported.isdisjoint(set(HEAVY) - {"pydantic"})

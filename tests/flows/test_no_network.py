@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from flow_helpers import INSITU, NewProject, Project
 
+from insitu.twin.azurite import PROGRAM
+
 pytestmark = [
     pytest.mark.network,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make network namespaces"),
@@ -70,14 +72,32 @@ def test_a_question_for_a_name_would_be_counted(surroundings: dict[str, str], tm
 
 
 @pytest.mark.slow
-def test_a_whole_run_sends_nothing(new_project: NewProject, surroundings: dict[str, str], tmp_path: Path) -> None:
+def test_a_whole_run_sends_packets_to_the_services_that_its_site_lists_and_to_nobody_else(
+    new_project: NewProject, surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    if not shutil.which("nft") or not shutil.which("docker-registry") or not PROGRAM.exists():
+        pytest.skip("nftables, docker-registry or Azurite is not installed: tests/system-parts.sh does that")
     project = Project(new_project("without a network").root, surroundings)
+    beside = [sys.executable, str(Path(__file__).parent / "listed_services.py"), str(project.root)]
     command = [str(INSITU), "retrain", "flights", "--project", str(project.root)]
-    sent, told = packets_sent(command, surroundings, tmp_path)
+    helpers = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    sent, told = packets_sent([*beside, *command], surroundings | helpers, tmp_path)
     assert "PROMOTE" in told, told[-6000:]
-    assert "insitu score flights" in told
-    assert sent == 0, told[-6000:]
+    counted = json.loads(told.splitlines()[-1])
+    assert counted["unlisted"] == sent == 1, told[-6000:]  # the one that shows that they are counted
+    assert counted["blobs"] > 50
+    assert counted["registry"] > 50
+    (record,) = project.kept("record")
+    assert record["training"]["network"] == "proxy"
+    assert list(record["training"]["destinations"]["allowed"]) == [blob_service_of(project)]
+    assert record["training"]["destinations"]["refused"] == {}
 
-    sent, told = packets_sent([str(INSITU), "score", "flights", "--project", str(project.root)], surroundings, tmp_path)
+    command = [str(INSITU), "score", "flights", "--project", str(project.root)]
+    sent, told = packets_sent(command, surroundings | {"BLOB_KEY": "bm8ga2V5"}, tmp_path)
     assert "prediction" in told
     assert sent == 0
+
+
+def blob_service_of(project: Project) -> str:
+    site = (project.root / "deployments/sites/local.toml").read_text()
+    return site.partition('account_url = "http://')[2].partition("/")[0]

@@ -14,6 +14,8 @@ import pytest
 from dockerd import docker_daemon
 from flow_helpers import KILLED, NewProject, Project, finish
 from loopback import wait_until
+from planted import TOKENS
+from plants import found
 from prefect_server import PrefectServer
 
 from insitu.adapters.azure.blobs import AzureBlobs
@@ -35,7 +37,7 @@ MODELS = r"/workspaces/[^/]+/models/[^/]+/versions/[^/?]+\?"
 
 @pytest.fixture
 def rehearsal(new_project: NewProject, tmp_path: Path) -> Iterator[NewRehearsal]:
-    """Make a project whose months are on the hub of an estate of its own."""
+    """Make a project whose months are on the hub of an estate of its own; no planted token may leave that."""
     if not PROGRAM.exists() or sshd_program() is None:
         pytest.skip("Azurite or sshd are not installed: tests/system-parts.sh does that")
     estates = []
@@ -52,6 +54,7 @@ def rehearsal(new_project: NewProject, tmp_path: Path) -> Iterator[NewRehearsal]
     yield make
     for running in estates:
         running.__exit__(None, None, None)
+    assert found(tmp_path / "twin", TOKENS) == {}
 
 
 def _move_to_hub(project: Project, estate: Estate) -> None:
@@ -151,6 +154,8 @@ def test_a_run_trains_in_a_container_and_is_recorded_in_the_workspace(
         record: Any = project.retrain("--site", "twin", "--json", **host).require(0).json
 
     assert (record["state"], record["training"]["backend"]) == ("Completed", "docker")
+    assert record["training"]["network"] == "proxy"
+    assert record["training"]["destinations"]["refused"] == {}
     assert _made(estate, JOBS) == set()
     assert len(_made(estate, MODELS)) == 1
     assert {line.kind for line in estate.journal.lines("public")} >= {"run history", "model", "image manifest"}

@@ -25,6 +25,10 @@ def test_before_the_first_run_everything_is_read(new_project: NewProject) -> Non
     assert (validation["blobs"], validation["known_blobs"], validation["second_pass"]) == (3, 0, [])
     assert 0 < validation["bytes_to_read"] < plan["batch"]["bytes"]
     assert all(check["ok"] for check in plan["readiness"])
+    assert (plan["forecast"]["earlier_runs"], plan["forecast"]["total_seconds"]) == (0, None)
+    said = project.run("plan", "flights", PREFECT_API_URL=NOBODY_HOME).require(0).out
+    assert "there is no earlier run" in said
+    assert "nothing leaves this machine" in said
 
 
 def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
@@ -37,11 +41,22 @@ def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
     put_month(project, extract, 4)
     plan = project.run("plan", "flights", "--json").require(0).json
     assert (plan["done"], plan["batch"]["new_blobs"], plan["validation"]["known_blobs"]) == (False, 1, 3)
+    assert plan["plan_hash"] not in (done["plan_hash"], None)  # one blob more is another plan
+    assert done["plan_hash"] == published.record["plan_hash"]
+    there = {layer["title"]: layer["there"] for layer in plan["image"]["layers"]}
+    assert there == {"base": True, "environment": True, "server": True, "model": None}
+    assert plan["forecast"]["seconds"]["train"] > published.record["seconds"]["train"]  # more rows, and a margin
     said = project.run("plan", "flights").require(0).out
-    assert "measured before 3" in said
-    assert "champion  v1" in said
+    assert "3 blobs measured by earlier runs" in said
+    assert "against the champion, v1" in said
     record = project.retrain("--json").require(0).json
-    assert record["run_key"] == plan["run_key"]
+    assert (record["run_key"], record["plan_hash"]) == (plan["run_key"], plan["plan_hash"])
+    for entry in record["egress"]:  # what the plan has not told does not go
+        assert any(
+            entry["what"].startswith(one["what"]) and entry["destination"] == one["destination"]
+            and entry["bytes"] <= (one["most_bytes"] or entry["bytes"])
+            for one in plan["leaves"]
+        ), entry  # fmt: skip
     assert record["validation"]["drift"]["champion"] == "v1"
     opening = record["validation"]["bytes_read"] - plan["validation"]["bytes_to_read"]
     assert 0 < opening <= 24 << 10  # the footer of the new blob, and small gaps; the others were not even opened

@@ -32,7 +32,7 @@ CONTRACT = {
     "state": None,
     "seconds": None,
 }
-BEYOND_THE_CONTRACT = {"code", "deployment", "error", "finished", "residency", "started"}
+BEYOND_THE_CONTRACT = {"code", "deployment", "error", "finished", "plan_hash", "residency", "started"}
 STEPS = {"snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish"}
 
 
@@ -114,7 +114,8 @@ def test_a_second_start_says_that_nothing_is_new_without_asking_prefect(publishe
 
 
 def test_the_history_and_the_latest_version_are_the_record(published: PublishedRun) -> None:
-    assert published.project.run("history", "flights", "--json").require(0).json == [published.record]
+    marked = published.record | {"marks": ["champion"]}
+    assert published.project.run("history", "flights", "--json").require(0).json == [marked]
     assert published.project.run("show", "flights", "latest", "--json").require(0).json == published.record
     assert published.project.run("show", "flights", "1", "--json").require(0).json == published.record
 
@@ -125,6 +126,7 @@ def test_a_version_that_is_not_there_is_refused(published: PublishedRun) -> None
 
 def test_the_published_image_answers_the_golden_rows_as_the_model_did(published: PublishedRun) -> None:
     told = published.project.run("score", "flights", "--json").require(0).json
+    assert told["version"] == "1"
     job = published.project.var / "jobs" / published.record["training"]["job"]
     golden = json.loads((job / "golden.json").read_text())
     assert told["request"] == golden["request"]
@@ -163,7 +165,8 @@ def test_the_project_is_found_from_any_folder_by_its_option(published: Published
     root = str(published.project.root)
     done = Project(tmp_path, published.project.environ)
     (tmp_path / "models").mkdir()
-    assert done.run("history", "flights", "--json", "--project", root).require(0).json == [published.record]
+    marked = published.record | {"marks": ["champion"]}
+    assert done.run("history", "flights", "--json", "--project", root).require(0).json == [marked]
     assert "is not inside an insitu project" in done.run("history", "flights").require(2).complaint
 
 
@@ -171,13 +174,18 @@ def test_prefect_shows_tables_the_model_card_and_its_picture(published: Publishe
     asked = {"artifacts": {"flow_run_id": {"any_": [published.done.flow_run]}}}
     artifacts = {one["key"]: one for one in server.ask("/artifacts/filter", asked)}
     assert {"validation-flights", "gate-flights", "model-card-flights", "training-flights"} <= set(artifacts)
+    assert published.record["plan_hash"] in artifacts["plan-flights"]["data"]
+    result = artifacts["result-flights"]["data"]
+    assert published.record["image"]["digest"] in result
+    assert all(f"| {entry['what']} | {entry['destination']} |" in result for entry in published.record["egress"])
     assert "roc_auc" in json.dumps(artifacts["gate-flights"]["data"])
     assert "![ROC and calibration curves](data:image/png;base64,iVBOR" in artifacts["model-card-flights"]["data"]
 
 
 def test_prefect_says_that_the_run_completed(published: PublishedRun, server: PrefectServer) -> None:
-    state = server.ask(f"/flow_runs/{published.done.flow_run}")["state"]
-    assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
+    shown = server.ask(f"/flow_runs/{published.done.flow_run}")
+    assert (shown["state"]["type"], shown["state"]["name"]) == ("COMPLETED", "Completed")
+    assert (shown["name"], set(shown["tags"])) == ("flights month 03 → v1", {"flights", "site:local", "v1"})
 
 
 @pytest.fixture(scope="module")
@@ -276,14 +284,14 @@ def test_the_published_image_is_verified_from_its_reference_and_a_public_key_alo
     reference, record = published.record["publication"]["reference"], published.record
     found = published.project.run("verify", reference, "--json").require(0).json
     assert (found["digest"], found["facts"]["run_key"]) == (record["publication"]["digest"], record["run_key"])
-    assert len(found["proved"]) == 10
+    assert len(found["proved"]) == 11
     assert found["others"] == []
     (key,) = published.project.var.glob("keys/*.pub")
     environ = {name: text for name, text in os.environ.items() if not name.startswith("INSITU_")}
     command = [str(INSITU), "verify", reference, "--key", str(key)]
     alone = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert alone.stdout.startswith(f"{reference}: verified\n")
-    assert [f"  proved     {line}" in alone.stdout for line in found["proved"]] == [True] * 10
+    assert [f"  proved     {line}" in alone.stdout for line in found["proved"]] == [True] * 11
 
 
 def test_what_is_attested_names_no_blob(published: PublishedRun) -> None:
@@ -307,18 +315,24 @@ def test_an_auditor_sees_what_left_and_what_proves_the_rest(published: Published
     job = status.pop("Could training send anything by itself?")
     assert job == ("proved" if published.record["training"]["network"] == "none" else "open")
     assert set(status.values()) == {"proved"}
-    assert len(status) == 5
-    assert "http" not in page.read_text()
+    assert len(status) == 6
+    assert "://" not in page.read_text()
     assert "<script" not in page.read_text()
 
 
 def test_an_auditor_sees_a_list_that_was_altered(published: PublishedRun, new_project: NewProject) -> None:
     project = new_project("an altered ledger", like=published.project)
-    ledger = project.var / "state" / "runs" / "flights" / published.record["run_key"] / "egress.json"
-    ledger.write_text(json.dumps(json.loads(ledger.read_text())[1:]))
+    run = project.var / "state" / "runs" / "flights" / published.record["run_key"]
+    ledger, record = run / "egress.json", run / "record.json"
+    entries = json.loads(ledger.read_text())
+    ledger.write_text(json.dumps(entries[1:]))
     told = project.run("audit", "flights").require(1).out
     assert "broken" in told
     assert "does not follow" in told
+    ledger.write_text(json.dumps(entries[:-1]))  # the chain alone would not tell
+    record.write_text(json.dumps(published.record | {"egress": entries[:-1]}))
+    told = project.run("audit", "flights").require(1).out
+    assert f"1 of the {len(entries)} entries of the egress ledger that were signed are gone" in told
 
 
 def test_a_run_that_is_killed_while_it_deploys_is_on_record_as_published(

@@ -64,7 +64,7 @@ def test_a_run_on_the_hub_is_published_and_a_second_finds_nothing_new(
     assert f"runs/flights/{record['run_key']}/record.json" in list(state.names("runs/"))
     again = project.retrain(PREFECT_API_URL=NOBODY_HOME, **key).require(0)
     assert "nothing new" in again.out
-    assert project.run("history", "flights", "--json", **key).require(0).json == [record]
+    assert project.run("history", "flights", "--json", **key).require(0).json == [record | {"marks": ["champion"]}]
 
     assert set(hub.requests) == {"2019-07-07"}
     assert not (project.var / "blobs").exists()

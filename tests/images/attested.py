@@ -104,7 +104,7 @@ class Attested:
         blobs.add(b"{}", "application/vnd.oci.empty.v1+json")
         manifest = manifest_of(kind, bundle, self.image)
         digest = f"sha256:{sha256(manifest).hexdigest()}"
-        self.images.attach(self.digest, Descriptor(MANIFEST_TYPE, digest, len(manifest)), manifest)
+        self.images.attach(self.digest, (Descriptor(MANIFEST_TYPE, digest, len(manifest)), manifest))
 
     def exchange(
         self, kind: str, statement: Mapping[str, Any], key: SigningKey = KEY, of_type: str = PAYLOAD_TYPE

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attested import KEY, STRANGER, TRUSTED, Attested, tiny_image
+from attested import KEY, STRANGER, TRUSTED, Attested, record_of, tiny_image
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.bundles import export_bundle, holdings, import_bundle
@@ -113,6 +113,16 @@ def test_a_tag_that_nobody_has_signed_is_refused(made: Attested, file: Path, tar
     write_bundle(forged, made.images, file, lambda done, size: None)
     with pytest.raises(BundleRefused, match="production"):
         import_bundle(file, target, TRUSTED)
+    assert untouched(target)
+
+
+def test_an_image_whose_override_has_ended_is_not_taken(file: Path, target: LayoutImages, tmp_path: Path) -> None:
+    record = record_of(kind="override", who="ada", verdict="reject", expires="2020-12-31T23:59:59+00:00")
+    ended = tiny_image(tmp_path / "ended", record=record)
+    export_bundle(ended.images, ended.digest, file, ("1",))
+    with pytest.raises(BundleRefused, match="may not be used any more") as refused:
+        import_bundle(file, target, TRUSTED)
+    assert "2020-12-31" in str(refused.value.found)
     assert untouched(target)
 
 

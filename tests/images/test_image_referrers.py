@@ -51,7 +51,7 @@ def test_what_is_attached_is_listed_in_digest_order_and_once(images: ImageRegist
     assert images.referrers(subject.digest) == []
     notes = [note_on(images, tmp_path, subject, words) for words in ("one", "two", "three")]
     for note in (*notes, notes[0]):
-        images.attach(subject.digest, *note)
+        images.attach(subject.digest, note)
     assert images.referrers(subject.digest) == sorted((note[0] for note in notes), key=lambda one: one.digest)
     assert images.referrers(other.digest) == []
     assert images.resolve(notes[1][0].digest) == notes[1]
@@ -62,7 +62,7 @@ def test_what_does_not_refer_to_the_image_is_not_attached(images: ImageRegistry,
     subject, other = image_in(images, tmp_path), image_in(images, tmp_path, b"another")
     note = note_on(images, tmp_path, other, "of another")
     with pytest.raises(PublishFailed, match="does not refer to"):
-        images.attach(subject.digest, *note)
+        images.attach(subject.digest, note)
     assert images.referrers(subject.digest) == images.referrers(other.digest) == []
 
 
@@ -71,7 +71,7 @@ def test_tags_are_listed_without_lists_of_referrers(images: ImageRegistry, tmp_p
     found = manifest_of(images, tmp_path, b"tagged")
     for tag in ("8", "10", "latest"):
         images.tag(tag, *found)
-    images.attach(found[0].digest, *note_on(images, tmp_path, found[0], "one"))
+    images.attach(found[0].digest, note_on(images, tmp_path, found[0], "one"))
     assert images.tags() == ["10", "8", "latest"]
 
 
@@ -92,7 +92,7 @@ def test_a_deleted_manifest_takes_its_tags_along_and_is_listed_no_more(images: I
     images.tag("latest", *found)
     notes = [note_on(images, tmp_path, found[0], words) for words in ("one", "two")]
     for note in notes:
-        images.attach(found[0].digest, *note)
+        images.attach(found[0].digest, note)
     for _ in range(2):
         images.delete(notes[0][0].digest)
         assert images.referrers(found[0].digest) == [notes[1][0]]
@@ -108,7 +108,7 @@ def test_a_layout_frees_what_no_other_manifest_needs(tmp_path: Path) -> None:
     found = image_in(images, tmp_path)
     notes = [note_on(images, tmp_path, found, words) for words in ("one", "two")]
     for note in notes:
-        images.attach(found.digest, *note)
+        images.attach(found.digest, note)
     images.delete(notes[0][0].digest)
     freed, kept = (json.loads(content)["layers"][0]["digest"] for _, content in notes)
     empty = json.loads(notes[0][1])["config"]["digest"]
@@ -126,7 +126,7 @@ def test_writers_that_attach_at_once_lose_nothing(registry_host: str, tmp_path: 
         mine = RegistryImages(registry_host, "contract/at-once")
         both.wait()
         while note[0] not in mine.referrers(subject.digest):
-            mine.attach(subject.digest, *note)
+            mine.attach(subject.digest, note)
 
     threads = [threading.Thread(target=attach, args=(note,)) for note in notes]
     for thread in threads:

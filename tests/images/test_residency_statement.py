@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from attested import KEY, STRANGER, TRUSTED, Attested, tiny_image
+from plants import held_by
 
 from insitu.errors import SignatureRefused
 from insitu.images.attest import attach_statements
 from insitu.images.described import describe
 from insitu.images.inventory import inventory
 from insitu.images.statements import RESIDENCY, residency
-from insitu.residency.statement import residency_of
+from insitu.residency.statement import predicate_of
 from insitu.verifying import Verified, verify_image
 
 SCAN = {
@@ -38,7 +39,7 @@ def stated(root: Path, key: Any = KEY, **trained: Any) -> Attested:
     made = tiny_image(root)
     image = describe(made.images, made.digest)
     files = inventory(made.images, image.layers).model
-    told = residency_of({"residency": SCAN, "network": "none", **trained}, files, LEDGER)
+    told = predicate_of({"residency": SCAN, "network": "none", **trained}, files, LEDGER)
     attach_statements(made.images, made.image, [residency(image, told)], key)
     return made
 
@@ -61,6 +62,16 @@ def test_a_model_that_nobody_scanned_and_a_job_with_a_network_are_not_called_pro
     assert any("nobody scanned it" in line for line in found.unproved)
     assert any("shared a network" in line for line in found.unproved)
     assert not any("rows were looked for" in line for line in found.proved)
+
+
+def test_of_a_proxy_counts_are_told_and_no_name(tmp_path: Path) -> None:
+    asked = {"allowed": {"hub.example:443": 12}, "refused": {"ada-lovelace-1815.example:443": 2, "elsewhere.example:443": 1}}
+    made = stated(tmp_path, network="proxy", destinations=asked)
+    proved = "no way out but a proxy that led to the site's stores alone (1 reached, 3 requests to others refused)"
+    assert any(proved in line for line in verified(made).proved)
+    layout = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert held_by(layout, ["ada-lovelace-1815", "hub.example", "had listed"]) == []
+    assert held_by(layout, ["sha256"]) == ["sha256"]
 
 
 @pytest.mark.parametrize(

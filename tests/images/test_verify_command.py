@@ -91,6 +91,8 @@ def test_what_was_altered_is_named_and_the_exit_code_is_1(ours: Attested) -> Non
         ("oci:nowhere:1", "ours.pub", "has no image 1"),
         ("flights", "ours.pub", "names no repository of images"),
         ("./tiny.bundle", "ours.pub", "cannot be read"),
+        ("tiny.bundle", "ours.pub", "No such file"),
+        ("away/tiny.bundle", "ours.pub", "No such file"),
     ],
 )
 def test_what_cannot_be_meant_has_the_exit_code_2(ours: Attested, image: str, key: str | None, said: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prune_helpers import NOW, RULES, a_site, add_run, age, key_of, prune_all
 
+from insitu.images.blobs import BlobFolder
 from insitu.images.manifest import parts_of
 from insitu.journal import write_json
 from insitu.leases import Lease, take
@@ -103,6 +104,30 @@ def test_parcels_that_nothing_names_go_when_no_job_is_under_way(site: Site) -> N
         write_json(site.state, f"jobs/{key_of(3)}/beat.json", {"owner": "it", "end": end})
         assert of_kind(site, "parcel", do_it=True) == gone
     assert {name.removeprefix("parcels/") for name in site.state.names("parcels/")} == {of_version, of_job, young}
+
+
+def test_layers_that_no_image_that_stays_has_go_when_nobody_used_them_of_late(site: Site) -> None:
+    cache, layout = BlobFolder(site.settings.images.root / ".cache/layers"), site.layout("flights")
+    found = layout.resolve("3")
+    assert found
+    stays = parts_of(found[1])[1][0]
+    cache.share(stays, BlobFolder(site.settings.images.root / "flights"))
+    old, used = (cache.add(content, "layer") for content in (b"old", b"used"))
+    for one, days in ((stays, 200), (old, 31), (used, 29)):
+        note = cache.root / f"{one.digest[-8:]}.json"
+        note.write_text(json.dumps({"digest": one.digest}))
+        age(note, days)
+    assert of_kind(site, "kept layer", do_it=True) == [old.digest.removeprefix("sha256:")]
+    assert (cache.holds(old), cache.holds(used), cache.holds(stays)) == (False, True, True)
+    assert len([*cache.root.glob("*.json")]) == 2
+
+
+def test_a_base_that_the_site_names_no_more_goes_when_it_has_lain_for_long(site: Site) -> None:
+    bases = BlobFolder(site.settings.images.root / ".bases")
+    old, lately = (bases.add(content, "layer") for content in (b"old", b"lately"))
+    age(bases.path(old.digest), 31)
+    assert of_kind(site, "kept base", do_it=True) == [old.digest.removeprefix("sha256:")]
+    assert (bases.holds(old), bases.holds(lately)) == (False, True)
 
 
 def test_of_one_model_alone_leftovers_stay(site: Site) -> None:

@@ -172,6 +172,9 @@ MODEL_MISTAKES = {
         "15",
         "regression",
     ),
+    "a label of two rules": Mistake(
+        "= 15", '= 15\nlabel_is = "late"', 7, "target.label_is", "late", "one of label_above"
+    ),
     "label is infinite": Mistake("= 15", "= inf", 6, "target.label_above", "Infinity", "a number"),
     "empty label": Mistake('"arr_delay"', '" "', 5, "target.label_column", '" "', "not empty"),
     "container in capitals": Mistake('"flights"', '"Flights"', 9, "data.container", "Flights", "a-z, 0-9"),

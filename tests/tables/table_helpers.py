@@ -57,17 +57,24 @@ def stored(root: Path, blobs: Mapping[str, bytes]) -> tuple[CountingBlobs, Batch
 
 
 def rows_of(
-    root: Path, blobs: Mapping[str, bytes], columns: Collection[str] | None = None, **settings: Any
+    root: Path,
+    blobs: Mapping[str, bytes],
+    columns: Collection[str] | None = None,
+    *,
+    encoded: bool = False,
+    **settings: Any,
 ) -> pa.Table:
-    """Return all rows of *blobs*, read by one part after the other."""
+    """Return all rows of *blobs*, read by one part after the other; *encoded* as `read` has it, and plain again."""
     store, batch = stored(root, blobs)
     reading = ReadingSettings(**settings)
     table = open_table(store, batch, reading)
     names = table.schema.names if columns is None else columns
-    pieces = [rows for part in table.parts for rows, _ in read(store, part, table.schema, names, reading)]
+    found = (read(store, part, table.schema, names, reading, encoded=encoded) for part in table.parts)
+    pieces = [rows for part in found for rows, _ in part]
     if not names:
         return pa.table({"rows": [piece.num_rows for piece in pieces]})
-    return pa.concat_tables([pa.schema([f for f in table.schema if f.name in names]).empty_table(), *pieces])
+    schema = pa.schema([f for f in table.schema if f.name in names])
+    return pa.concat_tables([schema.empty_table(), *(piece.cast(schema) for piece in pieces)])
 
 
 def parquet(rows: pa.Table | Mapping[str, Any], **options: Any) -> bytes:

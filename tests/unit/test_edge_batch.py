@@ -77,6 +77,15 @@ def test_a_label_is_above_and_a_row_without_one_is_left_out(store: FolderBlobs, 
     assert features["distance"].tolist() == [200, 300, 400, 500]
 
 
+@pytest.mark.parametrize(("column", "one", "labels"), [("carrier", "AA", [1, 0, 0, 1]), ("delay", -3.0, [0, 0, 1, 0])])
+def test_a_label_is_one_class_and_all_others_are_the_other(
+    column: str, one: Any, labels: list[int], store: FolderBlobs, pinned: Open
+) -> None:
+    store.create("a", parquet(ROWS))
+    _, found = pinned(label_column=column, label_above=None, label_is=one).examples(["distance"])
+    assert found.tolist() == labels
+
+
 def test_without_a_limit_the_column_is_the_label(store: FolderBlobs, pinned: Open) -> None:
     store.create("a", parquet(ROWS))
     _, labels = pinned(task="regression", label_above=None).examples(["distance"])

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from insitu.errors import StateDamaged
-from insitu.residency.ledger import Entry, extended, head, require_whole
+from insitu.residency.ledger import Entry, entries_since, extended, head, require_whole, signed_head
+from insitu.signing import SigningKey
+
+KEY, STRANGER = (SigningKey(Ed25519PrivateKey.generate()) for _ in range(2))
 
 
 def sent(number: int) -> dict[str, Any]:
@@ -61,3 +65,40 @@ def test_a_field_that_nobody_wrote_is_noticed() -> None:
     entries[-1] = {**entries[-1], "note": "harmless"}
     with pytest.raises(StateDamaged, match="entry 4 of 4"):
         require_whole(entries)
+
+
+def signed(entries: list[Entry], run_key: str = "run-1", key: SigningKey = KEY) -> dict[str, Any]:
+    return signed_head(entries, run_key, "2026-01-01T00:01:00+00:00", key)
+
+
+def since(entries: list[Entry], envelope: dict[str, Any], run_key: str = "run-1") -> int:
+    return entries_since(entries, run_key, envelope, [KEY.public])
+
+
+def test_a_ledger_whose_end_is_signed_may_grow_and_that_is_counted() -> None:
+    assert since(ledger(), signed(ledger())) == 0
+    assert since(ledger(6), signed(ledger())) == 2
+    assert since([], signed([])) == 0
+    assert since(ledger(1), signed([])) == 1
+
+
+def test_whatever_is_cut_off_a_signed_end_is_noticed() -> None:
+    for left in range(4):
+        require_whole(ledger(left))  # the chain alone does not tell
+        with pytest.raises(StateDamaged, match=f"{4 - left} of the 4 entries of the egress ledger that were signed"):
+            since(ledger(left), signed(ledger()))
+
+
+def test_a_signed_end_that_was_swapped_is_noticed() -> None:
+    other = extended(ledger(3), sent(9), "scanned", "later")
+    for entries in (other, [*other, *ledger()[3:]]):
+        with pytest.raises(StateDamaged, match="not those that were signed"):
+            since(entries, signed(ledger()))
+
+
+def test_a_signature_of_another_run_of_a_stranger_or_of_nobody_is_noticed() -> None:
+    for envelope in (signed(ledger(), key=STRANGER), {}, {**signed(ledger()), "payload": signed(ledger(3))["payload"]}):
+        with pytest.raises(StateDamaged, match="not signed by this site"):
+            since(ledger(), envelope)
+    with pytest.raises(StateDamaged, match="signed for another run"):
+        since(ledger(), signed(ledger(), "run-2"))

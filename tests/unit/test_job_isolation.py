@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from insitu.adapters.local.confinement import without_network
+from insitu.enclosure import without_network
 
 LOOK = """
 import socket
@@ -27,6 +28,13 @@ def test_a_job_that_is_alone_has_its_loopback_and_no_way_out() -> None:
         pytest.skip("the kernel lets nobody here make a network namespace")
     done = subprocess.run([*alone, sys.executable, "-c", LOOK], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["none", "101"], done.stderr  # ENETUNREACH
+
+
+def test_a_job_of_root_does_not_get_back_into_the_network_that_others_have() -> None:
+    if os.geteuid() or not (alone := without_network()):
+        pytest.skip("only root could")
+    done = subprocess.run([*alone, "nsenter", "-t", str(os.getpid()), "-n", "true"], capture_output=True, check=False)
+    assert b"ermission denied" in done.stderr
 
 
 def test_a_process_with_a_way_out_says_that_it_is_shared() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,17 @@ def test_the_page_holds_the_values_and_the_terminal_does_not(project: Path, new_
     drawn = page_of(project, run).read_text()
     for shown in (TOKEN, run.key, run.batch.fingerprint, "ValidationFailed", "3,000", "one column was read twice"):
         assert shown in drawn
+
+
+def test_page_and_report_lead_to_each_other(project: Path, new_run: NewRun) -> None:
+    run = new_run(4, "Completed")
+    told = json.loads(report(project, "--json").stdout)
+    page, runs = page_of(project, run), project / "var/report/flights/index.html"
+    assert told["report"] == str(project / "var/report/index.html")
+    for one in (page, runs):
+        links = re.findall(r'href="([^"#:]+)"', one.read_text())
+        assert all((one.parent / link).is_file() for link in links)
+        assert (page if one is runs else runs).resolve() in [(one.parent / link).resolve() for link in links]
 
 
 def test_nobody_else_can_read_the_page(project: Path, new_run: NewRun) -> None:
@@ -231,23 +243,23 @@ def test_a_damaged_report_is_an_error_and_writes_no_page(content: bytes, project
     [
         (["--open"], 0, True, False),
         (["--open"], 1, True, True),
+        (["--open=yes"], 0, True, False),
+        (["--open=no"], 0, False, False),
         (["--no-open"], 0, False, False),
         ([], 0, False, False),  # a pipe is no terminal, desktop or not
     ],
 )
 def test_a_browser_is_opened_when_asked_and_its_failure_is_none_of_ours(
-    arguments: list[str], exit_code_of_browser: int, called: bool, told: bool, project: Path, new_run: NewRun
+    arguments: list[str], exit_code_of_browser: int, called: bool, told: bool, project: Path
 ) -> None:
-    run = new_run(4, "Completed")
     browser, opened = project / "browser", project / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > "{opened}"\nexit {exit_code_of_browser}\n')
     browser.chmod(0o755)
     environ = {"BROWSER": f"{browser} %s", "PATH": "", "HOME": str(project)}
-    done = subprocess.run(
-        [str(INSITU), "report", "flights", *arguments], cwd=project, env=environ, capture_output=True, text=True
-    )
+    command = [str(INSITU), "report", *arguments]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert opened.exists() == called
     if called:
-        assert opened.read_text().strip() == page_of(project, run).as_uri()
+        assert opened.read_text().strip() == (project / "var/report/index.html").as_uri()
     assert ("no browser took the page" in done.stderr) == told

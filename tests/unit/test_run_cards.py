@@ -1,19 +1,16 @@
-"""What people read about a run: tables, the model card and its pictures."""
+"""What people read about a run: tables and pictures."""
 
 from __future__ import annotations
 
-import base64
-import re
 import struct
 from typing import Any
 
 import numpy as np
 import pytest
 
-from insitu.cards import gate_table, markdown_table, model_card, validation_table
+from insitu.cards import gate_table, markdown_table, validation_table
 from insitu.edge.metrics import curves
-from insitu.gate import Decision
-from insitu.pictures import Point, curves_png, pictures_of
+from insitu.pictures import Point, pictures_of
 from insitu.settings import GateSettings, MetricSettings, SliceSettings
 from insitu.training import Trained
 
@@ -76,23 +73,6 @@ def test_without_a_champion_its_cells_are_empty() -> None:
         assert (row["champion"], row["gain"]) == ("", "")
 
 
-@pytest.mark.parametrize("champion", [True, False])
-def test_the_model_card_tells_verdict_reasons_rows_and_facts(champion: bool) -> None:
-    decision = Decision("promote", ("better: it gains",), "3" if champion else None)
-    card = model_card("flights", trained(champion), decision, GATE, {"batch": "abc"})
-    for text in ("# flights: promote", "- better: it gains", "12,345 holdout rows", "- **batch**: abc"):
-        assert text in card
-    assert ("champion: version 3." if champion else "champion: none yet.") in card
-    picture = re.search(r"data:image/png;base64,([\w+/=]+)\)", card)
-    assert picture is not None
-    assert size_of(base64.b64decode(picture[1])) == (640, 288)
-
-
-def test_a_card_without_curves_has_no_picture() -> None:
-    bare = trained(champion=False, curves={"challenger": {}})
-    assert "![" not in model_card("m", bare, Decision("reject", ("no",), "3"), GATE, {})
-
-
 def test_there_is_a_picture_of_curves_one_of_gains_and_one_of_the_history() -> None:
     seen = trained()
     history = [Point("1", 0.6), Point("2", 0.7)]
@@ -126,12 +106,14 @@ def test_a_regression_has_a_picture_of_its_residuals() -> None:
 
 def test_a_picture_is_a_png_with_and_without_champion() -> None:
     for roles in (("challenger",), ("challenger", "champion")):
-        assert size_of(curves_png({role: drawn() for role in roles})) == (640, 288)
+        [picture] = pictures_of({role: drawn() for role in roles}, None, (), GATE)
+        assert size_of(picture.png) == (640, 288)
 
 
 @pytest.mark.parametrize("rows", [30, 50, 99, 100])
 def test_a_small_holdout_has_a_picture_too(rows: int) -> None:
-    assert size_of(curves_png({"challenger": drawn(rows)})) == (640, 288)
+    [picture] = pictures_of({"challenger": drawn(rows)}, None, (), GATE)
+    assert size_of(picture.png) == (640, 288)
 
 
 def test_the_validation_table_has_a_row_per_expectation_the_failed_ones_first() -> None:
@@ -153,14 +135,4 @@ def test_the_validation_table_has_a_row_per_expectation_the_failed_ones_first() 
 def test_a_markdown_table_has_head_rule_and_rows() -> None:
     rows = [{"a": 1, "b": "x"}, {"a": 2, "b": ""}]
     assert markdown_table(rows).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |", "| 2 |  |"]
-
-
-def test_the_model_card_tells_what_the_export_does_otherwise() -> None:
-    alike = {"usable": True, "rows": 10_000, "blanks": ["distance"]}
-    for onnx, told in (
-        (None, "the model came without model.onnx"),
-        (alike, "the export answers as the model does on 10,000 rows; not without distance"),
-        ({"usable": False, "reason": "of 20 answers of the export 3 differ"}, "of 20 answers of the export 3 differ"),
-    ):
-        decision = Decision("promote", ("good",))
-        assert f"- **ONNX**: {told}" in model_card("m", trained(champion=False, onnx=onnx), decision, GATE, {})
+    assert markdown_table([{"a": "x|y"}]).splitlines()[-1] == r"| x\|y |"

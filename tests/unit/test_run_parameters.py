@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,19 @@ def test_a_parameter_of_two_models_has_no_limits_in_the_common_form(
     assert form["additionalProperties"] is False
     assert set(form["properties"]["C"]) == {"title", "type", "position", "description"}
     assert form["properties"]["min_frequency"]["minimum"] == 20
+
+
+def test_a_parameter_of_three_models_is_in_the_form_wherever_it_stands_in_theirs(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(1, 2)
+    for name, params in (("a", "x = 1\nC = 0.5"), ("b", "C = 2.0")):
+        folder = project / "models" / name
+        shutil.copytree(project / "models/flights", folder)
+        text = (folder / "model.toml").read_text()
+        before, after = text.split("[train.params]")[0], text[text.index("# What the compute must have") :]
+        (folder / "model.toml").write_text(f"{before}[train.params]\n{params}\n{after}")
+    monkeypatch.setenv("INSITU_PROJECT", str(project))
+    form = parameter_schema(retrain).properties["params"]["properties"]
+    assert {"C", "x", "min_frequency"} == set(form)
+    assert set(form["C"]) == {"title", "type", "description"}

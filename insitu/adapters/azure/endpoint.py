@@ -53,16 +53,6 @@ class EndpointTarget:
     workspace: Workspace
 
     @property
-    def name(self) -> str:
-        """The name in model.toml."""
-        return self.settings.name
-
-    @property
-    def kind(self) -> str:
-        """`azure-ml-endpoint`."""
-        return self.settings.kind
-
-    @property
     def address(self) -> str:
         """Where it is asked."""
         region = self.workspace.settings.location

@@ -57,6 +57,7 @@ class AzureMlJobs(RemoteJobs):
             secrets=secrets,
             work=work,
             backend=training.kind,
+            network=training.network,
             limits_s={"queued": training.queue_timeout_s, "preparing": training.prepare_timeout_s},
         )
 

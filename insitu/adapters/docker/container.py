@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import APIError
@@ -13,6 +15,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 
 from insitu.adapters.docker.host import DockerHost
 from insitu.adapters.remote import Launch
+from insitu.enclosure import PROXY, endpoint
 from insitu.images.base import USER
 from insitu.settings import DockerTraining, FolderStore, SiteSettings
 
@@ -20,7 +23,17 @@ CODE = "/opt/insitu/job"
 """Where a container has the job's code."""
 
 _SCRATCH = "/tmp"  # noqa: S108 - a volume of the container's own: on disk, where a tmpfs would be memory
-_MAX_PIDS = 4096
+_DOOR = f"{_SCRATCH}/insitu-proxy"
+"""The socket through which a job without a network hands its proxy a way in."""
+
+_PLAIN = {"HOME": _SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
+_BOUNDS: dict[str, Any] = {
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "pids_limit": 4096,
+    "init": True,
+    "log_config": LogConfig(type="json-file", config={"max-size": "1m", "max-file": "2"}),
+}
 
 
 @dataclass(frozen=True)
@@ -34,37 +47,67 @@ class Container:
     def create(self, client: docker.APIClient, image: str, launch: Launch) -> None:
         """Create the job's container; one of its name that is there stays as it is."""
         limit = self.training.memory_mb and self.training.memory_mb * 1_000_000
+        proxied = {PROXY: _DOOR} if self.listed else {}
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.training.gpu else None
         host_config = client.create_host_config(
             mounts=self.mounts(),
             read_only=True,
-            network_mode=self.training.network,
+            network_mode="none" if self.training.isolated else self.training.network,
             mem_limit=limit,
             memswap_limit=limit,  # no swap on top
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            pids_limit=_MAX_PIDS,
-            init=True,
             device_requests=gpus,
-            log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "2"}),
+            **_BOUNDS,
         )
         labels = {"io.insitu.job": launch.job_id, "io.insitu.run_key": launch.run_key, "io.insitu.model": launch.model}
-        try:
-            client.create_container(
-                image,
-                ["python", *launch.arguments],
-                name=container_name(launch.job_id),
+        _unless_there(
+            client.create_container,
+            image,
+            ["python", *launch.arguments],
+            name=container_name(launch.job_id),
+            entrypoint=[],
+            working_dir=CODE,
+            user=self.user(),
+            environment={**launch.environ, **self._surroundings(), **proxied},
+            labels=labels,
+            volumes=[CODE, _SCRATCH],
+            host_config=host_config,
+        )
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The endpoints that the job's proxy lets it reach; none: it has no proxy."""
+        stores = (self.settings.data, self.settings.state) if self.training.isolated else ()
+        return tuple(sorted({endpoint(one.account_url) for one in stores if not isinstance(one, FolderStore)}))
+
+    def ensure_proxy(self, job_id: str) -> None:
+        """Let the proxy of a job that is created run beside it, unless it needs none; see `DockerHost`."""
+        name, job = proxy_name(job_id), self.host.container(container_name(job_id))
+        if not self.listed or job is None:
+            return
+
+        def create(client: docker.APIClient) -> None:
+            host_config = client.create_host_config(
+                volumes_from=[container_name(job_id)],
+                read_only=True,
+                network_mode=self.training.network,
+                restart_policy={"Name": "on-failure"},
+                **_BOUNDS,
+            )
+            _unless_there(
+                client.create_container,
+                job["Image"],
+                ["python", "-m", "insitu.edge.proxy", "at", _DOOR, ",".join(self.listed)],
+                name=name,
                 entrypoint=[],
                 working_dir=CODE,
                 user=self.user(),
-                environment={**launch.environ, **self._surroundings()},
-                labels=labels,
-                volumes=[CODE, _SCRATCH],
+                environment=self._way_out() | _PLAIN,
+                labels={"io.insitu.proxy_of": job_id},
                 host_config=host_config,
             )
-        except APIError as exc:
-            if exc.status_code != 409:  # an answer was lost, and the container is there
-                raise
+
+        self.host.ask(create, "create the proxy of a job")
+        self.host.ask(lambda client: client.start(name), "start the proxy of a job")
 
     def mounts(self) -> list[Mount]:
         """Return what a job sees of the host: secrets or, of stores that are folders, those."""
@@ -90,17 +133,27 @@ class Container:
         return f"{owner.st_uid}:{owner.st_gid}"
 
     def _surroundings(self) -> dict[str, str]:
+        """Return the standard variables of a job: whom it trusts and, where it has a network, the way out."""
+        bundle = self.training.secrets.ca_bundle
+        trust = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), bundle) if bundle else {}
+        return ({} if self.training.isolated else self._way_out()) | trust | _PLAIN
+
+    def _way_out(self) -> dict[str, str]:
         """Return the standard variables for the way out, as the site's [network] says."""
-        network, bundle = self.settings.network, self.training.secrets.ca_bundle
+        network = self.settings.network
         proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), network.proxy) if network.proxy else {}
         direct = dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(network.no_proxy)) if network.no_proxy else {}
-        trust = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), bundle) if bundle else {}
-        return {**proxy, **direct, **trust, "HOME": _SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**proxy, **direct}
 
 
 def container_name(job_id: str) -> str:
     """Return what a job's container is called."""
     return f"insitu-{job_id}"
+
+
+def proxy_name(job_id: str) -> str:
+    """Return what the container of a job's proxy is called."""
+    return f"{container_name(job_id)}-proxy"
 
 
 def archive_of(folder: Path) -> bytes:
@@ -115,6 +168,15 @@ def archive_of(folder: Path) -> bytes:
             with path.open("rb") if path.is_file() else io.BytesIO() as content:
                 tar.addfile(info, content)
     return buffer.getvalue()
+
+
+def _unless_there(create: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Create a container; one of its name that is there stays as it is."""
+    try:
+        create(*arguments, **options)
+    except APIError as exc:
+        if exc.status_code != 409:  # an answer was lost, and the container is there
+            raise
 
 
 def _bind(path: str | Path, *, read_only: bool = True) -> Mount:

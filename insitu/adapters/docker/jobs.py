@@ -2,7 +2,8 @@
 
 A container is named for its job, so that it is found again by whoever asks; it sees the code of the job, a
 scratch folder, the secrets of the stores (files of the host, read-only), and nothing else of its machine. It
-runs as nobody, on a root that cannot be written, and without a right that it does not need.
+runs as nobody, on a root that cannot be written, without a right that it does not need, and without a network: to
+stores that are services it is led by a proxy in a container beside it, through a socket in the scratch folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from docker.errors import APIError
 
-from insitu.adapters.docker.container import CODE, Container, archive_of, container_name
+from insitu.adapters.docker.container import CODE, Container, archive_of, container_name, proxy_name
 from insitu.adapters.docker.host import DockerHost
 from insitu.adapters.docker.image import ensure_image, image_check
 from insitu.adapters.remote import Launch, RemoteJobs
@@ -56,6 +57,7 @@ class DockerLauncher:
             if found is None or _state(found) == "created":
                 archive = archive_of(launch.code)
                 self.host.ask(lambda client: client.put_archive(name, CODE, archive), "take the code of a job")
+                Container(self.host, self.settings, self.training).ensure_proxy(launch.job_id)
                 self.host.ask(lambda client: client.start(name), "start a container")
         except NotReady as error:
             self.remove(launch.job_id)
@@ -79,10 +81,15 @@ class DockerLauncher:
         self.remove(job_id, _GRACE_S)
 
     def remove(self, job_id: str, grace_s: int = 0) -> None:
-        """Remove the container with its scratch folder; one that is not there is gone already."""
-        name, deadline = container_name(job_id), time.monotonic() + _GONE_S
+        """Remove the container with its scratch folder, and its proxy; what is not there is gone already."""
+        name = container_name(job_id)
         if grace_s and (found := self.host.container(name)) and _state(found) == "running":
             self.host.ask(lambda client: _unless_gone(client.stop, name, timeout=grace_s), "stop a container")
+        for one in (proxy_name(job_id), name):
+            self._remove(one)
+
+    def _remove(self, name: str) -> None:
+        deadline = time.monotonic() + _GONE_S
         while self.host.container(name) is not None:
             self.host.ask(
                 lambda client: _unless_gone(client.remove_container, name, v=True, force=True), "remove a container"
@@ -153,6 +160,7 @@ class DockerJobs(RemoteJobs):
             secrets=secrets,
             work=work,
             backend=training.kind,
+            network="none" if training.isolated else "shared",
             poll_s=(1.0, 10.0),
         )
 

@@ -57,16 +57,6 @@ class DockerTarget:
     root: Path
 
     @property
-    def name(self) -> str:
-        """The name in model.toml."""
-        return self.settings.name
-
-    @property
-    def kind(self) -> str:
-        """`docker`."""
-        return self.settings.kind
-
-    @property
     def address(self) -> str:
         """Where the server answers: on the Docker host."""
         host = self.settings.host.partition("@")[2].partition(":")[0]

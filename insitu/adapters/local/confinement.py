@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
+from insitu.enclosure import without_network
+
 CGROUPS = Path("/sys/fs/cgroup")
-_ATTEMPTS = (("--net", "--"), ("--user", "--map-root-user", "--net", "--"))
-"""As root without a namespace of users, in which root may not read what belongs to others."""
 _LEAST_BYTES = 1 << 20
 _FORGOTTEN_S = 60.0
 
@@ -62,17 +61,6 @@ def confined(memory_bytes: int) -> Iterator[Confined]:
     else:
         # Of its private memory: what it has mapped of files, and its address space, say little of what it takes.
         yield Confined((shell, "-c", 'ulimit -d "$0" && exec "$@"', str(memory_bytes // 1024), *network), None)
-
-
-@cache
-def without_network() -> tuple[str, ...]:
-    """Return what a command is started with so that it has no network; nothing where the kernel does not allow that."""
-    program = shutil.which("unshare")
-    for options in _ATTEMPTS if program else ():
-        assert program
-        if not subprocess.run([program, *options, "true"], capture_output=True, check=False).returncode:
-            return (program, *options)
-    return ()
 
 
 @cache

@@ -27,16 +27,6 @@ class BundleDrop:
     settings: Settings
 
     @property
-    def name(self) -> str:
-        """The name in model.toml."""
-        return self.settings.name
-
-    @property
-    def kind(self) -> str:
-        """`bundle`."""
-        return self.settings.kind
-
-    @property
     def address(self) -> str:
         """The pointer's path."""
         return str(self.settings.folder / _POINTER)

@@ -103,16 +103,18 @@ class LayoutImages:
         listed = descriptors_of(one for one in self._index() if not _tag_of(one))
         return [one for one in listed if subject_of(self._read(one.digest)) == digest]
 
-    def attach(self, subject: str, descriptor: Descriptor, content: bytes) -> None:
-        """Store a manifest that refers to *subject*, and list it in the index, without a tag."""
-        require_subject(subject, content)
-        self.put_manifest(descriptor, content)
-        entry = entry_of(descriptor, content)
-        entry.get("annotations", {}).pop(_TAG, None)  # what it says of itself is no tag of the layout
+    def attach(self, subject: str, *manifests: tuple[Descriptor, bytes]) -> None:
+        """Store manifests that refer to *subject*, and list them in the index, without a tag."""
+        listed = []
+        for descriptor, content in manifests:
+            require_subject(subject, content)
+            self.put_manifest(descriptor, content)
+            listed.append(entry_of(descriptor, content))
+            listed[-1].get("annotations", {}).pop(_TAG, None)  # what it says of itself is no tag of the layout
         with self._locked():
             entries = self._index()
-            if entry not in entries:
-                self._write_index([*entries, entry])
+            if new := [one for one in listed if one not in entries]:
+                self._write_index([*entries, *new])
 
     def tags(self) -> Sequence[str]:
         """Return the tags in name order."""

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from insitu.enclosure import job_command
 from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
 from insitu.ports import JobPhase, JobStatus
 
@@ -31,12 +31,12 @@ class ProcessJobs:
 
     Attributes:
         withheld: Variables that no job is given, since code of the model could read them.
-        alone: What a job is started with so that it has no network; empty where it has that of this machine.
+        isolated: Whether a job reaches nothing but its data, as far as the kernel allows that.
     """
 
     root: Path
     withheld: frozenset[str] = frozenset()
-    alone: tuple[str, ...] = ()
+    isolated: bool = False
     backend: str = "process"
     poll_s: tuple[float, float] = (0.2, 0.2)
     limits_s: Mapping[JobPhase, float] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class ProcessJobs:
             (folder / "spec.json").write_text(json.dumps(spec))
             with open(folder / "edge.txt", "wb") as own_output:
                 self._children[key] = subprocess.Popen(
-                    [*self.alone, sys.executable, "-m", "insitu.edge.job", str(folder), str(os.getpid())],
+                    job_command(folder, spec, isolated=self.isolated),
                     env={name: value for name, value in os.environ.items() if name not in self.withheld},
                     stdin=subprocess.DEVNULL,
                     stdout=own_output,

@@ -43,16 +43,6 @@ class KubernetesTarget:
     repository: str
 
     @property
-    def name(self) -> str:
-        """The name in model.toml."""
-        return self.settings.name
-
-    @property
-    def kind(self) -> str:
-        """`kubernetes`."""
-        return self.settings.kind
-
-    @property
     def address(self) -> str:
         """Where pods of the cluster find the Service; without a kubeconfig, where the manifest is."""
         if self.settings.kubeconfig is None:

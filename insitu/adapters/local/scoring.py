@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from insitu.adapters.local.confinement import Confined, confined, group_parent, without_network
+from insitu.adapters.local.confinement import Confined, confined, group_parent
+from insitu.enclosure import without_network
 from insitu.errors import ImageFailed, OutOfMemory
 from insitu.images.manifest import parts_of
 from insitu.images.unpack import unpack_image

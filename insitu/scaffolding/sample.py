@@ -1,0 +1,166 @@
+"""A sample of the data: all blobs where there are few, else some over the whole time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from insitu.batch import Batch, Blob
+from insitu.errors import DataError
+from insitu.ports import BlobStore
+from insitu.settings import ReadingSettings
+from insitu.tables.forms import form_of
+from insitu.tables.table import Table, open_table, read
+from insitu.tables.unpacking import TextFile
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+MOST_BLOBS = 12
+MOST_ROWS = 1_000_000
+
+_DELIMITERS = ",;\t|"
+_HEAD_BYTES = 1 << 16
+_INSTANT = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?$"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of the data, blob by blob.
+
+    Attributes:
+        blobs: All blobs, those that were not looked at, too.
+        schema: The columns, then those in the blobs' names.
+        frames: The rows of each blob that was looked at, in the order of names.
+        whole: Whether these are all rows.
+        reading: How the blobs are read: a delimiter and dates that were found.
+    """
+
+    blobs: tuple[Blob, ...]
+    schema: pa.Schema
+    frames: tuple[pl.DataFrame, ...]
+    whole: bool
+    reading: ReadingSettings
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """All of them, one blob after the other."""
+        import polars as pl
+
+        return pl.concat(self.frames)
+
+    @property
+    def held(self) -> list[str]:
+        """The columns that the blobs hold and that have a name, as an index that pandas has written has not."""
+        return [field.name for field in self.schema if field.name and b"insitu" not in (field.metadata or {})]
+
+    @property
+    def parted(self) -> list[str]:
+        """The columns in the names of the blobs."""
+        return [field.name for field in self.schema if b"insitu" in (field.metadata or {})]
+
+
+def look(store: BlobStore, blobs: Sequence[Blob]) -> Sample:
+    """Return a sample of *blobs*.
+
+    Raises:
+        DataError: A blob is not readable, or they do not fit together.
+    """
+    chosen = Batch.of("sample", _spread(blobs))
+    reading = _delimited(store, chosen.blobs[0])
+    sample = _read(store, blobs, chosen, reading)
+    if dated := _dates(sample, open_table(store, chosen, reading)):
+        reading = reading.model_copy(update={"types": dated})
+        sample = _read(store, blobs, chosen, reading)
+    return sample
+
+
+def _spread(blobs: Sequence[Blob]) -> list[Blob]:
+    """Return at most `MOST_BLOBS` of *blobs*, the first and the last among them."""
+    if len(blobs) <= MOST_BLOBS:
+        return list(blobs)
+    last = len(blobs) - 1
+    return [blobs[last * number // (MOST_BLOBS - 1)] for number in range(MOST_BLOBS)]
+
+
+def _delimited(store: BlobStore, blob: Blob) -> ReadingSettings:
+    """Return settings with what separates the names in the first line of a CSV: the most frequent of the usual ones."""
+    form = form_of(blob)
+    if form.kind != "CSV" or form.delimiter:
+        return ReadingSettings()
+    with closing(TextFile(store, blob, ReadingSettings(), _HEAD_BYTES)) as file:
+        head = next(iter(file), b"").decode(errors="replace").splitlines()[:1]
+    delimiter = max(_DELIMITERS, key="".join(head).count)
+    return ReadingSettings(delimiter=delimiter) if delimiter != "," else ReadingSettings()
+
+
+def _read(store: BlobStore, blobs: Sequence[Blob], chosen: Batch, reading: ReadingSettings) -> Sample:
+    table = open_table(store, chosen, reading)
+    limit = max(MOST_ROWS // len(chosen.blobs), 1)
+    found = [_rows_of(store, table, number, reading, limit) for number in range(len(table.shapes))]
+    if not any(frame.height for frame, _ in found):
+        raise DataError("the data has no rows", next_action="name a folder or file with rows")
+    whole = len(chosen.blobs) == len(blobs) and all(ended for _, ended in found)
+    return Sample(tuple(blobs), table.schema, tuple(frame for frame, _ in found), whole, reading)
+
+
+def _rows_of(
+    store: BlobStore, table: Table, number: int, reading: ReadingSettings, limit: int
+) -> tuple[pl.DataFrame, bool]:
+    """Return the first *limit* rows of a blob, and whether it has no more."""
+    import pyarrow as pa
+
+    pieces: list[pa.Table] = []
+    count = 0
+    for part in table.shapes[number].parts:
+        for rows, _ in read(store, part, table.schema, table.schema.names, reading):
+            pieces.append(rows)
+            count += rows.num_rows
+            if count > limit:
+                return _frame(pa.concat_tables(pieces).slice(0, limit)), False
+    return _frame(pa.concat_tables(pieces) if pieces else table.schema.empty_table()), True
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    import polars as pl
+
+    frame = pl.from_arrow(rows.select([name for name in rows.column_names if name]))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _dates(sample: Sample, table: Table) -> dict[str, str]:
+    """Return the text columns of CSV and JSON Lines that hold dates or instants in ISO form, as instants."""
+    import polars as pl
+
+    if all(shape.rows is not None for shape in table.shapes):  # Parquet has types of its own
+        return {}
+    rows, found = sample.rows, {}
+    for name in sample.held:
+        if rows.schema[name] != pl.String:
+            continue
+        texts = rows[name].drop_nulls()
+        if texts.len() and texts.str.contains(_INSTANT).all() and _are_instants(texts):
+            found[name] = "timestamp"
+    return found
+
+
+def _are_instants(texts: pl.Series) -> bool:
+    """Tell whether these are days that there are, all with a zone or all without."""
+    import pyarrow as pa
+
+    for zone in ("UTC", None):
+        with suppress(pa.ArrowInvalid):
+            pa.array(texts).cast(pa.timestamp("us", zone))
+            return True
+    return False
+
+
+def moves(frames: Sequence[pl.DataFrame], name: str) -> bool:
+    """Tell whether the column's values go on from blob to blob, as those of a date or a running number do."""
+    ranges = [(frame[name].min(), frame[name].max()) for frame in frames if frame[name].count()]
+    return len(ranges) > 2 and all(before[1] < after[0] for before, after in pairwise(ranges))  # type: ignore[operator]

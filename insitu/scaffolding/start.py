@@ -1,0 +1,201 @@
+"""Begins a model: looks, decides, and then writes everything or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+from pydantic import TypeAdapter, ValidationError
+
+from insitu.errors import InsituError, UsageError
+from insitu.files import replace_file
+from insitu.scaffolding.bringing import bring
+from insitu.scaffolding.columns import columns_of
+from insitu.scaffolding.entry import FILE, entry_of, with_entry
+from insitu.scaffolding.features import Features, features_of
+from insitu.scaffolding.holdout import holdout_of
+from insitu.scaffolding.sample import Sample, look
+from insitu.scaffolding.source import Source, find
+from insitu.scaffolding.suites import suite_of
+from insitu.scaffolding.target import Ask, Target, Wishes, settled
+from insitu.scaffolding.writing import RECIPES, Draft, Kind, model_toml, scripts
+from insitu.settings import FolderStore, load_model
+from insitu.settings.forms import Name
+from insitu.wiring import Site
+
+_MODULES = {"lightgbm": "lightgbm", "torch": "torch"}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What was made.
+
+    Attributes:
+        files: What was written, relative to the project.
+        copied: The blobs that were brought to the site; none where the data lay there.
+        entry: The entry that prefect.yaml should get, where it could not be added.
+        missing: Packages that the template needs and this environment lacks.
+    """
+
+    draft: Draft
+    source: Source
+    sample: Sample
+    expectations: int
+    files: tuple[str, ...]
+    copied: tuple[str, ...]
+    entry: str | None
+    missing: tuple[str, ...]
+
+    def to_json(self, site: Site) -> dict[str, Any]:
+        """Return it without a value of the data."""
+        draft, rows = self.draft, self.sample.rows.height
+        return {
+            "model": draft.name,
+            "files": list(self.files),
+            "data": {
+                "container": draft.container,
+                "place": site.data_place(draft.container),
+                "blobs": draft.pattern,
+                "copied": list(self.copied),
+                "ignored": self.source.ignored,
+                "looked_at": {"blobs": len(self.sample.frames), "rows": rows, "all": self.sample.whole},
+                "reading": draft.reading.model_dump(mode="json", exclude_defaults=True),
+            },
+            "target": {"column": draft.target.column.name, "task": draft.target.task},
+            "features": {"numbers": list(draft.features.numbers), "texts": list(draft.features.texts)},
+            "left_out": draft.features.left_out,
+            "holdout_blobs": draft.holdout.blobs,
+            "suite": {"name": draft.name, "expectations": self.expectations},
+            "template": draft.template,
+            "missing": list(self.missing),
+            "entry": self.entry,
+        }  # fmt: skip
+
+
+def require_free_name(project: Path, name: str) -> None:
+    """Raise `UsageError` when no new model can have *name*."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        plain = normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+        proposal = re.sub("[^a-z0-9_-]+", "_", plain).strip("_-")
+        raise UsageError(
+            f"{name!r} cannot be the name of a model",
+            wanted="a-z, 0-9, - and _, beginning with a letter or digit",
+            next_action=f"call it {proposal}" if proposal else None,
+        ) from None
+    for path in (project / "models" / name, project / "data_checks" / f"{name}.json"):
+        if path.exists():
+            raise UsageError(
+                f"there is {path.relative_to(project)} already, and nothing is overwritten",
+                next_action=f"choose another name, such as {name}-2, or move it away",
+            )
+
+
+def begin(
+    site: Site,
+    name: str,
+    data: str,
+    wishes: Wishes,
+    template: Kind,
+    keys: Sequence[str],
+    ask: Ask,
+    tell: Callable[[str], None],
+) -> Begun:
+    """Look at *data* and write a model, a suite and a deployment for it.
+
+    Args:
+        keys: Columns that together name a row.
+        ask: Answers a question, or raises.
+        tell: Is told what is being done.
+
+    Raises:
+        UsageError: What was asked for cannot be meant, or is there already.
+        DataError: The data cannot be read, or is too small or too poor to learn from.
+        StorageFull: The disk is full.
+    """
+    require_free_name(site.project, name)
+    source = find(site, data, name)
+    tell(f"looking at {len(source.blobs)} {'blob' if len(source.blobs) == 1 else 'blobs'}")
+    sample = look(source.store, source.blobs)
+    columns = columns_of(sample)
+    _require_columns(keys, sample)
+    target = settled(columns, wishes, ask)
+    features = features_of(columns, target, keys, sample.rows, sample.parted)
+    _require_features(features)
+    draft = Draft(
+        name, source.container, source.pattern, sample.reading, target, features, holdout_of(sample, target),
+        template, _spread(sample, target),
+    )  # fmt: skip
+    suite = suite_of(name, columns, keys, target.column.name, sample.rows.height)
+    copied: Sequence[str] = ()
+    if source.brought_from:
+        assert isinstance(site.settings.data, FolderStore)
+        tell(f"copying them to {site.data_place(source.container)}")
+        copied = bring(source, site.settings.data.root, sample.reading.delimiter, draft.holdout.share)
+    files, entry = _write(site, draft, suite)
+    wanted = [one for one in RECIPES[template].requirements if one in _MODULES]
+    missing = tuple(one for one in wanted if find_spec(_MODULES[one]) is None)
+    return Begun(draft, source, sample, len(suite["expectations"]), files, tuple(copied), entry, missing)
+
+
+def _require_columns(keys: Sequence[str], sample: Sample) -> None:
+    if strange := [key for key in keys if key not in sample.held]:
+        raise UsageError(f"the data has no column {', '.join(strange)}", wanted="columns of the data for --key")
+
+
+def _require_features(features: Features) -> None:
+    if not features.numbers and not features.texts:
+        raise UsageError(
+            "no column is left to learn from",
+            found="; ".join(f"{name} {why}" for name, why in features.left_out.items()),
+            wanted="a column of numbers, flags or categories that is known before the outcome",
+        )
+
+
+def _spread(sample: Sample, target: Target) -> float | None:
+    """Return how far apart labels are that are numbers: their standard deviation."""
+    if target.task == "classification":
+        return None
+    spread = sample.rows[target.column.name].std()
+    return float(spread) if isinstance(spread, float) else None
+
+
+def _write(site: Site, draft: Draft, suite: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """Write suite, model and deployment, in this order; return the names, and the entry that found no place."""
+    project = site.project
+    texts = {"model.toml": model_toml(draft), **scripts(draft)}
+    replace_file(project / "data_checks" / f"{draft.name}.json", _suite_text(suite).encode())
+    staging, place = project / "models" / f".init-{uuid.uuid4().hex}", project / "models" / draft.name
+    try:
+        for name, text in texts.items():
+            replace_file(staging / name, text.encode())
+        os.rename(staging, place)
+        load_model(project, draft.name, {})  # what does not load is of no use to anybody
+    except (InsituError, OSError):
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    files = [f"models/{draft.name}/{name}" for name in texts] + [f"data_checks/{draft.name}.json"]
+    listed = with_entry(project, draft.name, site.name)
+    if listed is None:
+        path = project / FILE
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return tuple(files), None if f"name: {draft.name}\n" in text else entry_of(draft.name, site.name, text)
+    replace_file(project / FILE, listed.encode())
+    return (*files, FILE), None
+
+
+def _suite_text(suite: dict[str, Any]) -> str:
+    """Return the suite with an expectation per line, as people read it."""
+    lines = ",\n".join(f"    {json.dumps(one, ensure_ascii=False)}" for one in suite["expectations"])
+    head = f'{{\n  "name": {json.dumps(suite["name"])},\n  "expectations": [\n'
+    return f'{head}{lines}\n  ],\n  "meta": {json.dumps(suite["meta"])}\n}}\n'

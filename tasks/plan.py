@@ -1,0 +1,32 @@
+"""Put on record what the run is about to do, and show it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+
+from insitu.exits import exits_of
+from insitu.lineage import PLAN
+from insitu.planning import planned
+from insitu.runcards import plan_card
+from insitu.runs import Run
+from tasks.policy import verb
+from tasks.showing import show
+
+log = logging.getLogger(__name__)
+
+
+@verb("plan-run")
+def plan_run(run: Run) -> dict[str, Any]:
+    """Return the plan that `insitu plan` tells for the same batch, champion and settings: its hash is the same."""
+    plan = planned(run)
+    run.journal.keep(PLAN, plan)
+    show(create_markdown_artifact, plan_card(run.model.name, plan, exits_of(run, ())), key=f"plan-{run.model.name}")
+    log.info("plan %s: the challenger meets %s", plan["hash"][:12], _opponent(plan["intention"]["champion"]))
+    return plan
+
+
+def _opponent(champion: str | None) -> str:
+    return f"champion v{champion}" if champion else "no champion: it is the first"

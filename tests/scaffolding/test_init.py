@@ -1,0 +1,171 @@
+"""`insitu init` makes of data a model that loads, from any format, and leaves nothing behind when it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from customer_data import Init, customers
+
+from flows.deploying.prefect_lint import read_entries
+from insitu.edge.data import EdgeBatch
+from insitu.runs import Run, open_run
+
+
+def windows(frame: pd.DataFrame, separator: str = ",") -> bytes:
+    """Return CSV as Excel writes it: a mark at its beginning, and CR LF."""
+    return ("\ufeff" + frame.to_csv(index=False, sep=separator)).replace("\n", "\r\n").encode()
+
+
+def lines(frame: pd.DataFrame) -> bytes:
+    return frame.to_json(orient="records", lines=True, force_ascii=False).encode()
+
+
+def rows_of(run: Run) -> list[pd.DataFrame]:
+    """Return the training part and the holdout, as a script would read them."""
+    target, data = run.model.target.model_dump(), run.model.data
+    parts = (run.training_part, run.holdout)
+    store = run.site.data(data.container)
+    return [EdgeBatch(part, store, target, {}, Path(), Path(), data.reading).table().to_pandas() for part in parts]
+
+
+ANSWERS = ("--target", "Ergebnis", "--positive", "ja")
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "jsonl", "parquet"])
+def test_one_file_becomes_two_parts_that_hold_each_row_once(form: str, init: Init, project: Path) -> None:
+    frame, file = customers(1), project.parent / f"Kündigungen.v2.{form}"
+    if form == "parquet":
+        frame.to_parquet(file)
+    else:
+        written = lines(frame) if form == "jsonl" else windows(frame, ";")
+        file.write_bytes(gzip.compress(written) if form.endswith("gz") else written)
+    init("churn", "--data", str(file), *ANSWERS)
+
+    run = open_run(project, "churn", "local")
+    train, holdout = rows_of(run)
+    assert sorted([*train["Kunden Nr"], *holdout["Kunden Nr"]]) == list(frame["Kunden Nr"])
+    assert run.model.gate.min_rows <= len(holdout) < len(train)
+    assert list(train.columns) == list(frame.columns)
+    assert [blob.name for blob in run.batch.blobs] == [f"0000-part-{number}.{form}" for number in (1, 2)]
+    assert train["Notiz"].str.contains("„später“").all()
+
+
+def test_a_folder_is_copied_as_it_is_and_the_latest_blob_is_the_holdout(init: Init, project: Path) -> None:
+    folder = project.parent / "Läden"
+    folder.mkdir()
+    for month in (1, 2, 3):
+        (folder / f"Umsätze {month:02d}.csv").write_bytes(windows(customers(month, 300, month)))
+    (folder / "LIESMICH.txt").write_text("no data")
+    told = json.loads(init("laeden-2", "--data", str(folder), *ANSWERS, "--json").stdout)
+
+    assert told["data"]["ignored"] == 1
+    assert told["features"] == {"numbers": ["Größe (cm)", "Alter", "Umsatz"], "texts": ["Straße"]}
+    assert told["left_out"].keys() == {"Kunden Nr", "seit", "Notiz"}
+    run = open_run(project, "laeden-2", "local")
+    assert [blob.name for blob in run.holdout.blobs] == ["Umsätze 03.csv"]
+    assert run.model.data.reading.types == {"seit": "timestamp"}
+    compile((project / "models/laeden-2/train.py").read_text(), "train.py", "exec")
+    assert [entry.said.name for entry in read_entries(project)] == ["flights", "back", "new-data", "laeden-2"]
+
+
+def test_data_that_lies_at_the_site_is_used_in_place(init: Init, project: Path) -> None:
+    folder = project / "var/blobs/shops/de"
+    folder.mkdir(parents=True)
+    for month in (1, 2):
+        customers(month, month=month).to_parquet(folder / f"{month}.parquet")
+    told = json.loads(init("shops", "--data", str(folder), *ANSWERS, "--json").stdout)
+    assert told["data"]["copied"] == []
+    assert (told["data"]["container"], told["data"]["blobs"]) == ("shops", "de/*.parquet")
+    assert len(open_run(project, "shops", "local").batch.blobs) == 2
+
+
+def test_what_is_not_clear_is_asked_and_no_error_holds_a_class(init: Init, project: Path) -> None:
+    file = project.parent / "c.csv"
+    file.write_bytes(windows(customers(1)))
+    assert "Ergebnis" in init("c-1", "--data", str(file), code=2).stderr
+    asked = init("c-1", "--data", str(file), "--target", "Ergebnis", code=2)
+    assert "ja, nein" in asked.stderr.split("E-USE")[0]
+    assert "nein" not in asked.stderr.split("E-USE")[1]
+    assert "--positive" in asked.stderr
+    in_json = init("c-1", "--data", str(file), "--target", "Ergebnis", "--json", code=2)
+    assert "nein" not in in_json.stdout
+    assert not (project / "models/c-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("target", [0, 1], ""),
+        ("LABEL", [1, 2], "label_above = 1.0"),
+        ("y", [False, True], ""),
+        ("outcome", [0.5, 1.5, 2.5, 4.25] * 10, 'task = "regression"'),
+    ],
+)
+def test_a_column_that_is_called_so_is_the_target(
+    name: str, values: list[float], said: str, init: Init, project: Path
+) -> None:
+    frame = customers(1)[["Größe (cm)", "Straße"]]
+    frame[name] = (values * len(frame))[: len(frame)]
+    frame["again"] = frame[name]
+    frame.to_csv(project.parent / "t.csv", index=False)
+    told = json.loads(init("t-1", "--data", str(project.parent / "t.csv"), "--json").stdout)
+    assert told["target"]["column"] == name
+    assert told["left_out"] == {"again": f"says the same as {name}"}
+    assert said in (project / "models/t-1/model.toml").read_text()
+
+
+REFUSED = {
+    "a name that is none": ("My Model", "x,target\n1,0\n", "call it my_model"),
+    "one row": ("m", "x,target\n1,0\n", "none has two different values"),
+    "too few rows": ("m", "x,target\n" + "1,0\n2,1\n3,1\n" * 10, "too few rows"),
+    "no rows": ("m", "x,target\n", "no rows"),
+    "nothing to learn from": ("m", "x,target\n" + "1,0\n1,1\n" * 200, "no column is left to learn from"),
+    "names that come twice": ("m", "x,x,target\n" + "1,2,0\n2,1,1\n" * 200, "x"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_work_is_refused_and_leaves_nothing(
+    name: str, text: str, said: str, init: Init, project: Path
+) -> None:
+    file, before = project.parent / "d.csv", sorted(project.rglob("*"))
+    file.write_text(text)
+    refused = init(name, "--data", str(file), code=2 if name != "m" or "nothing" in said or "no column" in said else 4)
+    assert said in refused.stderr
+    assert sorted(path for path in project.rglob("*") if path.name != "var") == before
+
+
+def test_nothing_is_overwritten(init: Init, project: Path) -> None:
+    file = project.parent / "d.csv"
+    file.write_bytes(windows(customers(1)))
+    init("churn", "--data", str(file), *ANSWERS)
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert "such as churn-2" in init("churn", "--data", str(file), *ANSWERS, code=2).stderr
+    (project / "models/churn").rename(project / "models/gone")
+    (project / "data_checks/churn.json").rename(project / "data_checks/gone.json")
+    assert "container churn already" in init("churn", "--data", str(file), *ANSWERS, code=2).stderr
+    assert sorted(before.values()) == sorted(p.read_bytes() for p in project.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("data", ["https://elsewhere.example/data.csv?sig=secret", "nowhere", "."])
+def test_data_that_is_not_there_is_named(data: str, init: Init, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.parent / "empty").mkdir()
+    monkeypatch.chdir(project.parent / "empty")
+    refused = init("m-1", "--data", data, code=4 if data == "." else 2)
+    assert "secret" not in refused.stderr
+    assert data.split("?")[0] in refused.stderr or "there is no data" in refused.stderr
+
+
+def test_an_index_without_a_name_and_odd_names_are_no_obstacle(init: Init, project: Path) -> None:
+    frame = customers(1)[["Größe (cm)", "Straße"]].rename(columns={"Größe (cm)": 'a "q"\\', "Straße": "$k\n'"})
+    frame["target"] = [0, 1] * 200
+    frame.to_csv(project.parent / "odd.csv", sep="\t")
+    told = json.loads(init("odd", "--data", str(project.parent / "odd.csv"), "--json").stdout)
+    assert (told["features"], told["left_out"]) == ({"numbers": ['a "q"\\'], "texts": ["$k\n'"]}, {})
+    compile((project / "models/odd/train.py").read_text(), "train.py", "exec")
+    train, holdout = rows_of(open_run(project, "odd", "local"))
+    assert len(train) + len(holdout) == len(frame)

@@ -1,0 +1,109 @@
+"""A model that could hold more than it may waits for a person, by the same question as every other model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from insitu.acts import Act
+from insitu.clearing import account_of, note_leaving, note_metrics, over
+from insitu.errors import DecisionRefused
+from insitu.gate import Decision, Verdict
+from insitu.residency.waivers import Scope
+from insitu.rulings import answer, ask, judge, require_allowed, standing_of, story_of
+from insitu.runs import Run, open_run
+from insitu.settings import SiteGateSettings
+
+CAPACITY = {"rows": 200, "of": 1000, "share": 0.2, "compressed_bytes": 2500, "metric_bits": 350, "bits_per_row": 100.0}
+NOW = datetime.now(UTC)
+
+
+def trained(project: Path, scan: dict[str, Any] | None = None, **limits: float) -> Run:
+    """Return a run that has trained a model with room for 200 of 1,000 rows."""
+    run = open_run(project, "flights", "local")
+    residency = run.model.residency.model_copy(update=limits)
+    run = replace(run, model=run.model.model_copy(update={"residency": residency}))
+    value = {"residency": {"verdict": "clear", "capacity": CAPACITY} if scan is None else scan}
+    run.journal.keep("train", {"seconds": 1.0, "value": value})
+    return run
+
+
+def judged(run: Run, verdict: Verdict = "promote") -> Decision:
+    return run.journal.again("gate", Decision, lambda: judge(run, Decision(verdict, ("roc_auc gains",), "3")))
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Path]) -> Path:
+    return make_project(1, 2)
+
+
+def test_without_a_limit_nobody_is_asked(project: Path) -> None:
+    assert judged(trained(project)).outcome == "Promoted"
+
+
+@pytest.mark.parametrize("limits", [{"max_capacity_share": 0.2}, {"budget_share": 0.2}])
+def test_within_a_limit_nobody_is_asked(project: Path, limits: dict[str, float]) -> None:
+    assert judged(trained(project, **limits)).outcome == "Promoted"
+
+
+def test_limits_are_no_part_of_the_run_key(project: Path) -> None:
+    assert trained(project, max_capacity_share=0.1, budget_share=0.5).key == trained(project).key
+
+
+@pytest.mark.parametrize("limit", ["max_capacity_share", "budget_share"])
+def test_beyond_a_limit_a_person_decides_and_the_first_answer_counts(project: Path, limit: str) -> None:
+    run = trained(project, **{limit: 0.1})
+    decision = judged(run)
+    assert decision.outcome == "AwaitingApproval"
+    assert f"residency.{limit} 0.1" in decision.reasons[-1]
+    with pytest.raises(DecisionRefused, match="AwaitingApproval"):
+        require_allowed(run)
+    ask(run)
+    story = story_of(run)
+    assert story
+    answer(run.site, story, Act("approval", "Ann", "the data is public"))
+    assert require_allowed(run).record.who == "Ann"
+
+
+def test_a_model_that_nobody_measured_waits_where_there_is_a_limit(project: Path) -> None:
+    assert "nobody measured" in judged(trained(project, scan={}, budget_share=1.0)).reasons[-1]
+
+
+def test_what_is_rejected_anyway_asks_nobody(project: Path) -> None:
+    assert judged(trained(project, max_capacity_share=0.1), "reject").outcome == "Rejected"
+
+
+def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
+    run = trained(project, budget_share=0.5)
+    account = account_of(run)
+    for _ in range(2):
+        note_metrics(run)
+        note_leaving(run)
+    assert [(entry["run_key"], entry["rows"]) for entry in account.entries()] == [(run.key, 200)]
+    account.take("another run", "another model", 400)
+    assert over(run) == ()  # it left before that
+    account.take(run.key, run.model.name, 201)  # and now with more, after it
+    value = {"residency": {"verdict": "clear", "capacity": {**CAPACITY, "rows": 201}}}
+    run.journal.keep("train", {"seconds": 1.0, "value": value})
+    assert "601 of 1,000 rows could have left" in "".join(over(run))
+
+
+def test_a_waiver_over_so_many_rows_lets_it_go_unasked_and_no_more(project: Path) -> None:
+    run = trained(project, max_capacity_share=0.1)
+    gate = SiteGateSettings(allow_waivers=True)
+    run = replace(run, site=replace(run.site, settings=run.site.settings.model_copy(update={"gate": gate})))
+    waivers = run.site.waivers(run.model.name)
+    waivers.give(Scope("capacity", most=199), Act("waiver", "Ann", "public"), NOW + timedelta(hours=1), NOW)
+    assert over(run)
+    waivers.give(Scope("capacity", most=200), Act("waiver", "Ann", "public"), NOW + timedelta(hours=1), NOW)
+    assert over(run) == ()
+    judged(run)
+    waivers.revoke(2, Act("revocation", "Ann", "no"), NOW)
+    stands = standing_of(run)
+    assert stands
+    assert stands.outcome == "AwaitingApproval"

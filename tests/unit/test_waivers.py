@@ -1,0 +1,114 @@
+"""A waiver counts while it is as it was signed, its time is not up, and the site lets its giver decide."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from insitu.acts import Act
+from insitu.adapters.local.blobs import FolderBlobs
+from insitu.egress import EGRESS, Door
+from insitu.errors import LeakFound, UsageError
+from insitu.images.transfer import Sent
+from insitu.journal import Journal
+from insitu.residency.waivers import Find, Scope
+from insitu.signing import Keys, SigningKey
+from insitu.waivers import Known, Waivers
+
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(hours=1)
+ACT = Act("waiver", "Ada", "the data is public")
+SCOPE = Scope("records", file="model/model.pkl", columns=("age", "income"))
+FIND = Find("rows", "model/model.pkl!array", "KNeighborsClassifier", ("age",), 100)
+
+
+@pytest.fixture
+def waivers(tmp_path: Path) -> Waivers:
+    (tmp_path / "state").mkdir()
+    key = SigningKey.from_pem(SigningKey.new_pem().encode())
+    assert key
+    keys = Keys(own=lambda: key, trusted=lambda: [key.public])
+    return Waivers(FolderBlobs(tmp_path / "state"), keys, "local", "tiny", allowed=True)
+
+
+def waived(known: Known) -> list[dict[str, object]]:
+    return [{**FIND.__dict__, "waiver": known.told()}]
+
+
+def test_a_waiver_counts_until_it_ends(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    assert [one.waiver for one in waivers.standing(NOW)] == [given.waiver]
+    assert waivers.settled(waived(given), NOW)[0]["waiver"] == given.told()
+    with pytest.raises(LeakFound, match="not waived any more") as refused:
+        waivers.settled(waived(given), LATER)
+    assert "waiver 1 by Ada" in str(refused.value.found)
+    assert "ended" in str(refused.value.found)
+
+
+def test_one_that_would_end_at_once_is_refused(waivers: Waivers) -> None:
+    with pytest.raises(UsageError):
+        waivers.give(SCOPE, ACT, NOW, NOW)
+
+
+def test_one_that_was_altered_is_as_if_it_were_not_there(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    envelope = json.loads(waivers.state.read(given.name))
+    payload = envelope["payload"]
+    forged = json.dumps(envelope | {"payload": payload[:40] + "AAAA" + payload[44:]}).encode()
+    waivers.state.replace(given.name, forged, etag=waivers.state.stat(given.name).etag)
+    assert [one.status for one in waivers.all(NOW)] == ["altered"]
+    with pytest.raises(LeakFound, match="not waived any more"):
+        waivers.settled(waived(given), NOW)
+
+
+def test_one_of_another_model_or_site_or_number_does_not_count_here(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    envelope = waivers.state.read(given.name)
+    waivers.state.create("waivers/other/1.json", envelope)
+    waivers.state.create("waivers/tiny/2.json", envelope)
+    for elsewhere in (replace(waivers, model="other"), replace(waivers, site="ward-7")):
+        assert {one.status for one in elsewhere.all(NOW)} == {"altered"}
+    assert [one.status for one in waivers.all(NOW)] == ["counts", "altered"]
+
+
+def test_one_that_was_taken_back_does_not_come_back(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    for _ in range(2):
+        assert waivers.revoke(1, Act("revocation", "Bob", "no"), NOW).status == "revoked"
+    assert waivers.standing(NOW) == []
+    with pytest.raises(LeakFound, match="not waived any more"):
+        waivers.settled(waived(given), NOW)
+    with pytest.raises(UsageError, match="no waiver 2"):
+        waivers.revoke(2, Act("revocation", "Bob", "no"), NOW)
+
+
+@pytest.mark.parametrize("changes", [{"allowed": False}, {"approvers": ("Bob",)}])
+def test_what_the_site_does_not_allow_any_more_does_not_count(waivers: Waivers, changes: dict[str, object]) -> None:
+    waivers.give(SCOPE, ACT, LATER, NOW)
+    assert [one.status for one in replace(waivers, **changes).all(NOW)] == ["not allowed"]  # type: ignore[arg-type]
+
+
+def test_another_waiver_over_the_same_takes_the_place_of_one_that_ended(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    narrow = waivers.give(Scope("records", columns=("income",)), ACT, LATER + timedelta(days=1), NOW)
+    with pytest.raises(LeakFound):
+        waivers.settled(waived(given), LATER)
+    anew = waivers.give(SCOPE, ACT, LATER + timedelta(days=1), LATER)
+    assert [narrow.told()["number"], anew.told()["number"]] == [2, 3]
+    assert waivers.settled(waived(given), LATER)[0]["waiver"] == anew.told()
+
+
+def test_the_door_lets_a_file_out_by_a_waiver_that_counts_and_by_no_other(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    door = Door(Journal(waivers.state, "tiny", "f" * 64), waivers)
+    sent, scan = Sent("model file model.pkl", "registry", 5, "a" * 64), {"verdict": "waived", "waived": waived(given)}
+    door.file(sent, scan)
+    assert "waived" in door.journal.entry(EGRESS)[0]["clearance"]
+    waivers.revoke(1, Act("revocation", "Bob", "no"), NOW)
+    with pytest.raises(LeakFound):
+        door.file(replace(sent, sha256="b" * 64), scan)
+    assert len(door.journal.entry(EGRESS)) == 1

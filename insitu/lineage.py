@@ -25,7 +25,7 @@ PROFILE = "profile"
 """The journal's name of what a validation keeps of the training data: private."""
 
 PLAN = "plan"
-"""The journal's name of the plan that the run was started by (`insitu.planning`)."""
+"""The journal's name of the plan that the run was started by (`insitu.planning.plan`)."""
 
 LIMITS = "limits"
 """The journal's name of the limits that the finished image did not keep: it is not published, whoever allows it."""

@@ -21,11 +21,11 @@ from prefect.settings import get_current_settings
 from pydantic import Field, TypeAdapter
 
 from insitu.acts import Act
-from insitu.cards import gate_table, markdown_table, slices_table
 from insitu.decisions import Kept, Story
 from insitu.errors import BackendUnavailable, DecisionRefused, InsituError, UsageError
 from insitu.gate import PUBLISHED, Decision
 from insitu.lineage import close
+from insitu.reporting.cards import gate_table, markdown_table, slices_table
 from insitu.rulings import answer, ask, close_question, settled, standing_of, story_of
 from insitu.runs import Run
 from insitu.training import Trained

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from insitu.runcards import end_card
+from insitu.reporting.run_cards import end_card
 from insitu.runs import Run
 from insitu.settings import MlflowModels
 from tasks.showing import show

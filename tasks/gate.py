@@ -6,10 +6,10 @@ import logging
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from insitu.cards import gate_table
 from insitu.gate import Decision, Evidence, decide
 from insitu.release import record_run
-from insitu.reporting.card import markdown_of
+from insitu.reporting.cards import gate_table
+from insitu.reporting.model_card import markdown_of
 from insitu.rulings import judge
 from insitu.runs import Run
 from insitu.training import Trained

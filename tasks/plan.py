@@ -7,10 +7,10 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from insitu.exits import exits_of
 from insitu.lineage import PLAN
-from insitu.planning import planned
-from insitu.runcards import plan_card
+from insitu.planning.exits import exits_of
+from insitu.planning.plan import planned
+from insitu.reporting.run_cards import plan_card
 from insitu.runs import Run
 from tasks.policy import verb
 from tasks.showing import show

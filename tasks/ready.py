@@ -6,7 +6,7 @@ import logging
 import math
 import time
 
-from insitu.planning import readiness_of
+from insitu.planning.plan import readiness_of
 from insitu.ports import Check
 from insitu.readiness import require_ready, settled
 from insitu.runs import Run

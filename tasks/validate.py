@@ -9,9 +9,9 @@ from prefect.artifacts import create_table_artifact
 
 from data_checks.baseline import Baseline, DriftCheck
 from data_checks.child import Job, validate_apart
-from insitu.cards import drift_table, validation_summary, validation_table
 from insitu.errors import DataError
 from insitu.lineage import PROFILE, champion_profile, drift_summary
+from insitu.reporting.cards import drift_table, validation_summary, validation_table
 from insitu.runs import Run
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact

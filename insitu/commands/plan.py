@@ -27,7 +27,7 @@ def plan(project: Path, model: str, site: str, batch: str | None, as_json: bool)
     The plan's hash is written into the record of the run that does just that.
     """
     from insitu.commands.batches import manifest_file
-    from insitu.planning import forecast_of, outlook
+    from insitu.planning.plan import forecast_of, outlook
     from insitu.runs import open_run
 
     run = open_run(project, model, site, manifest_file(project, site, model, batch))
@@ -48,6 +48,6 @@ def plan(project: Path, model: str, site: str, batch: str | None, as_json: bool)
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
-        from insitu.plantext import print_plan
+        from insitu.planning.text import print_plan
 
         print_plan(told)

@@ -79,7 +79,7 @@ def _data_docs(place: Site, model: str, version: str | None) -> tuple[dict[str, 
 
     kept = reports.find_report(place.state, model, version)
     from data_checks import datadocs  # after what can go wrong: it takes seconds
-    from insitu.pictures import kept_pictures
+    from insitu.reporting.pictures import kept_pictures
     from insitu.reporting.site import folder_of, write_site
 
     drawn = [(picture.title, picture.uri) for picture in kept_pictures(place.state, kept.record)]

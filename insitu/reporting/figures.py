@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from insitu.drawing import (
+from insitu.gate import PUBLISHED, gain, limit_of
+from insitu.lineage import SHIFTED, STEPS
+from insitu.pages import count, duration, number, size
+from insitu.reporting.drawing import (
     BAD,
     BLUE,
     FAINT,
@@ -25,9 +28,6 @@ from insitu.drawing import (
     new_figure,
     plain,
 )
-from insitu.gate import PUBLISHED, gain, limit_of
-from insitu.lineage import SHIFTED, STEPS
-from insitu.pages import count, duration, number, size
 from insitu.reporting.records import Record, name_of
 from insitu.settings import GateSettings
 

@@ -16,11 +16,11 @@ from typing import Any
 from insitu import __version__
 from insitu.options import DEFAULT_SITE
 from insitu.pages import TEMPLATES, render
-from insitu.pictures import kept_pictures
 from insitu.pruning import models_of
-from insitu.reporting.card import card_of
 from insitu.reporting.figures import Plot, plots_of
+from insitu.reporting.model_card import card_of
 from insitu.reporting.overview import ModelView, left, views
+from insitu.reporting.pictures import kept_pictures
 from insitu.reporting.records import kept_of, name_of, page_name
 from insitu.reports import page_of, write_private
 from insitu.wiring import Site

@@ -65,7 +65,10 @@ def test_a_model_that_nobody_scanned_and_a_job_with_a_network_are_not_called_pro
 
 
 def test_of_a_proxy_counts_are_told_and_no_name(tmp_path: Path) -> None:
-    asked = {"allowed": {"hub.example:443": 12}, "refused": {"ada-lovelace-1815.example:443": 2, "elsewhere.example:443": 1}}
+    asked = {
+        "allowed": {"hub.example:443": 12},
+        "refused": {"ada-lovelace-1815.example:443": 2, "elsewhere.example:443": 1},
+    }
     made = stated(tmp_path, network="proxy", destinations=asked)
     proved = "no way out but a proxy that led to the site's stores alone (1 reached, 3 requests to others refused)"
     assert any(proved in line for line in verified(made).proved)

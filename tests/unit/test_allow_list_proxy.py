@@ -83,7 +83,9 @@ def told_by_an_isolated_job(listed: str, addresses: str, **variables: str) -> di
 
 def test_a_job_without_a_network_reaches_what_is_listed_and_nothing_else() -> None:
     with server() as (store, asked), server() as (other, nothing):
-        told = told_by_an_isolated_job(store, f"http://{store}/a?b=c,http://{other}/,http://elsewhere.example/,http://{store}/d")
+        told = told_by_an_isolated_job(
+            store, f"http://{store}/a?b=c,http://{other}/,http://elsewhere.example/,http://{store}/d"
+        )
     assert told["seen"] == [300_000, 403, 403, 300_000]
     assert told["child"]
     assert asked == ["POST /a?b=c HTTP/1.1", "POST /d HTTP/1.1"]

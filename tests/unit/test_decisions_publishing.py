@@ -19,7 +19,7 @@ from insitu.errors import DecisionRefused, InsituError, SignatureRefused, Traini
 from insitu.files import file_digests
 from insitu.gate import Decision, Verdict
 from insitu.lineage import close, finished
-from insitu.planning import readiness_of
+from insitu.planning.plan import readiness_of
 from insitu.ports import ModelVersion
 from insitu.release import BuiltImage, publish_model, require_what_was_judged
 from insitu.rulings import answer, ask, judge, override, require_allowed, standing_of, story_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from insitu.forecasts import foretold, vm_for
+from insitu.planning.forecasts import foretold, vm_for
 from insitu.ports import Need
 
 NEED = Need(cores=2, memory_bytes=2_000_000_000, disk_bytes=1_000_000)

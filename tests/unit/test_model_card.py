@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from past_runs import TOKEN, past_run
 
 from insitu.cli import main
-from insitu.reporting.card import Card, card_of, markdown_of
+from insitu.reporting.model_card import Card, card_of, markdown_of
 from insitu.reporting.records import Kept, kept_of, whole
 from insitu.runs import Run
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from insitu.cards import gate_table, markdown_table, validation_table
 from insitu.edge.metrics import curves
-from insitu.pictures import Point, pictures_of
+from insitu.reporting.cards import gate_table, markdown_table, validation_table
+from insitu.reporting.pictures import Point, pictures_of
 from insitu.settings import GateSettings, MetricSettings, SliceSettings
 from insitu.training import Trained
 

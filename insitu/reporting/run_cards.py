@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from insitu.cards import markdown_table
-from insitu.exits import Exit
 from insitu.lineage import counted
+from insitu.planning.exits import Exit
+from insitu.reporting.cards import markdown_table
 
 
 def plan_card(model: str, plan: Mapping[str, Any], exits: Sequence[Exit]) -> str:

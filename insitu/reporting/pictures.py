@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from insitu.drawing import BAD, FAINT, GOOD, MARKS, OPEN, Picture, finished, new_figure, plain
 from insitu.gate import gain, limit_of
 from insitu.journal import Journal
 from insitu.lineage import metric_history
 from insitu.ports import BlobStore
+from insitu.reporting.drawing import BAD, FAINT, GOOD, MARKS, OPEN, Picture, finished, new_figure, plain
 from insitu.settings import GateSettings
 from insitu.slices import gain_in
 from insitu.training import INPUTS

@@ -15,10 +15,10 @@ from typing import Any
 from insitu.budget import foresee
 from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes
 from insitu.errors import InsituError
-from insitu.exits import exits_of
-from insitu.forecasts import foretold
 from insitu.gate import detectable_gain, limit_of
 from insitu.lineage import PLAN, Records, finished, significant
+from insitu.planning.exits import exits_of
+from insitu.planning.forecasts import foretold
 from insitu.ports import Check, ImageRegistry
 from insitu.readiness import AMOUNTS, check_command, check_requirements, forecast, side_by_side
 from insitu.rulings import standing_of

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from insitu.cards import gate_table, markdown_table, slices_table
 from insitu.lineage import drift_summary, summarise
 from insitu.options import DEFAULT_SITE
 from insitu.pages import count, duration, moment, number, size
-from insitu.pictures import kept_pictures
+from insitu.reporting.cards import gate_table, markdown_table, slices_table
+from insitu.reporting.pictures import kept_pictures
 from insitu.reporting.records import Kept, kept_of, name_of, whole
 from insitu.residency.statement import facts_of
 from insitu.runs import Run

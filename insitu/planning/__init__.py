@@ -1,0 +1,1 @@
+"""What a run would do, need and let out, told before it starts."""

@@ -71,10 +71,16 @@ def _settle_ledger(journal: Journal) -> None:
 
 
 def _settle_waivers(run: Run) -> None:
-    """Settle by which waivers the model leaves; raise `LeakFound` where one does not count any more."""
-    scan = run.journal.entry("train")["value"].get("residency") or {}
-    if waived := run.journal.entry(WAIVED) or scan.get("waived"):
-        run.journal.keep(WAIVED, run.site.waivers(run.model.name).settled(waived, datetime.now(UTC)))
+    """Settle by which waivers the model leaves: said again later, by whichever it may then, it is the same.
+
+    Raises:
+        LeakFound: Something is not waived any more.
+    """
+    scan, kept = run.journal.entry("train")["value"].get("residency") or {}, run.journal.entry(WAIVED)
+    if waived := kept or scan.get("waived"):
+        settled = run.site.waivers(run.model.name).settled(waived, datetime.now(UTC))
+        if kept is None:
+            run.journal.keep(WAIVED, settled)
 
 
 def _settle_names(run: Run) -> None:

@@ -17,7 +17,7 @@ from insitu.lineage import Records
 from insitu.residency.account import Account
 from insitu.residency.ledger import entries_since, require_whole
 from insitu.residency.names import outward
-from insitu.residency.statement import NOT_CHECKED, room_of, waivers_of
+from insitu.residency.statement import NO_LENDER, NOT_CHECKED, room_of, waivers_of
 from insitu.signing import PublicKey
 from insitu.verifying import verify_image
 from insitu.wiring import Site
@@ -174,11 +174,11 @@ def _of_job(record: Mapping[str, Any]) -> Finding:
         told = "nothing is on record of what its job saw" if began else "nothing was trained"
         return Finding(question, "open" if began else "proved", told)
     if training.get("network") == "none":
-        return Finding(question, "proved", "no: its job saw no network but its own loopback")
+        return Finding(question, "proved", f"no: its job saw no network but its own loopback, {NO_LENDER}")
     if training.get("network") == "proxy":
         to, refused = training["destinations"]["allowed"], sum(training["destinations"]["refused"].values())
         found = f"no: its proxy led to the site's stores alone ({', '.join(to)}); {refused} requests to others refused"
-        return Finding(question, "proved", found)
+        return Finding(question, "proved", f"{found}, {NO_LENDER}")
     return Finding(question, "open", f"its job ({training['backend']}) shared a network; who watches that?")
 
 

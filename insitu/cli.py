@@ -130,6 +130,7 @@ def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[
     from httpx import HTTPError
 
     from flows.retrain import retrain as flow
+    from flows.running.naming import begun_at
     from insitu.lineage import finished
     from insitu.runs import open_run
 
@@ -138,7 +139,8 @@ def _run_flow(project: Path, model: str, site: str, batch: Path | None) -> dict[
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:
-        state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
+        with begun_at(site):
+            state: Any = flow(model, site, str(batch.resolve()) if batch else None, return_state=True)
     except HTTPError as exc:  # the Prefect server was away for more than a minute when the run began or ended
         if record := finished(open_run(project, model, site, batch)):
             click.echo("the Prefect server was not told of this end: `insitu reconcile` does it", err=True)

@@ -113,7 +113,7 @@ def deploy_to(
         door: Writes down that the image goes to a target, before it does.
 
     Raises:
-        DeployFailed: Targets refuse the image, or it does not answer there.
+        DeployFailed: Targets refuse the image, it does not answer there, or it may not go on by a waiver any more.
         BackendUnavailable: One target gives no answer, and the others have the image.
     """
     done, failed = [], dict[str, InsituError]()

@@ -35,7 +35,7 @@ from insitu.residency.ledger import entries_since, extended, require_whole, sign
 from insitu.residency.rules import require_annotations, require_facts, require_labels, require_tags
 from insitu.settings import KNOWN_METRICS
 from insitu.signing import Keys
-from insitu.waivers import Waivers
+from insitu.waivers import WAIVED, Waivers
 
 EGRESS = "egress"
 """The journal's name of the ledger."""
@@ -55,7 +55,7 @@ SCANNED: Mapping[str | None, str] = {
 }
 """What a leak scan's verdict lets out, and what is said of files that nobody scanned."""
 
-WAIVED = "scanned: what was found is waived by a person"
+BY_WAIVER = "scanned: what was found is waived by a person"
 
 Scan = Mapping[str, Any] | None
 """What a run's record says of the leak scan (`insitu.residency.verdict`); None: nobody scanned."""
@@ -120,18 +120,25 @@ class Door:
         return let_out
 
     def published(self, what: str, destination: str, images: ImageRegistry, digest: str) -> None:
-        """Let a published image go on, to a target or into a bundle: its parts were let out before."""
+        """Let a published image go on, to a target or into a bundle: its parts were let out before.
+
+        Raises:
+            LeakFound: What it left by is not waived any more.
+        """
         if found := images.resolve(digest):
             config, layers = parts_of(found[1])
             size_bytes = len(found[1]) + sum(part.size_bytes for part in (config, *layers))
-            self._write(Sent(what, destination, size_bytes, digest.removeprefix("sha256:")), PUBLISHED)
+            sent = Sent(what, destination, size_bytes, digest.removeprefix("sha256:"))
+            if waived := self.journal.entry(WAIVED):
+                self._scanned(sent, {"verdict": "waived", "waived": waived})
+            self._write(sent, PUBLISHED)
 
     def _scanned(self, sent: Sent, scan: Scan) -> str:
         """Return by what a file of the model may go; raise `LeakFound` when a waiver does not count any more."""
         verdict: str | None = scan["verdict"] if scan else None
         if scan and verdict == "waived" and self.waivers and scan["waived"]:
             self.waivers.settled(scan["waived"], datetime.now(UTC))
-            return WAIVED
+            return BY_WAIVER
         if verdict not in SCANNED:
             raise _refused(sent, f"the leak scan says {verdict}", "a file that the scan lets out")
         return SCANNED[verdict]
@@ -144,14 +151,16 @@ class Door:
 def sign_ledger(journal: Journal, keys: Keys) -> None:
     """Sign how far the ledger of a run has come, unless that is signed.
 
-    One that was altered is not signed again, nor any without the site's key: whoever audits the run is told.
+    One that was altered is not signed again, nor one whose signature is gone although the run has a record, nor any
+    without the site's key: whoever audits the run is told.
     """
     entries, before = journal.entry(EGRESS) or [], journal.entry(HEAD)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with suppress(SettingsError, StateDamaged):
         key = keys.own()
         require_whole(entries)
-        if before is None or entries_since(entries, journal.key, before, keys.trusted()):
+        is_new = before is None and journal.entry("record") is None
+        if is_new or (before and entries_since(entries, journal.key, before, keys.trusted())):
             journal.keep(HEAD, signed_head(entries, journal.key, now, key))
 
 

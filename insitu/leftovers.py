@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from insitu.errors import ImageFailed, PublishFailed
+from insitu.errors import ImageFailed, PublishFailed, SettingsError
 from insitu.images.bases import KEPT
 from insitu.images.blobs import BlobFolder
 from insitu.images.manifest import parts_of
@@ -24,7 +24,7 @@ from insitu.images.referrers import MANIFEST_BYTES, blobs_of
 from insitu.journal import read_json
 from insitu.leases import look
 from insitu.removal import Item, delete, forget, size_of
-from insitu.settings import FolderStore, MlflowModels, RetentionSettings
+from insitu.settings import FolderStore, MlflowModels, RetentionSettings, load_site
 from insitu.wiring import Site
 
 FLOW_RUNS = "leases/flow-runs/"
@@ -64,7 +64,7 @@ def _unpacked(site: Site, needed: Mapping[str, Iterable[str]], now: datetime) ->
 
 def _spare_layers(site: Site, needed: Mapping[str, Iterable[str]], lain: timedelta, now: datetime) -> Iterator[Item]:
     """Yield layers kept for the next image, and parts of bases, that none that stays has and nobody used of late."""
-    root, named = site.settings.images.root, site.settings.images.base
+    root, bases_named = site.settings.images.root, _bases(site)
     kept = {layer for model, digests in needed.items() for layer in _layers(site, model, digests)}
     cache, bases = BlobFolder(root / ".cache" / "layers"), BlobFolder(root / KEPT)
     notes = {path: digest for path in sorted(cache.root.glob("*.json")) if (digest := _noted(path, cache))}
@@ -72,10 +72,24 @@ def _spare_layers(site: Site, needed: Mapping[str, Iterable[str]], lain: timedel
     for note, digest in notes.items():
         if digest not in kept | used:
             yield _spare("kept layer", cache.path(digest), "no image that stays has it", note)
-    of_base = _parts(bases, named.rpartition("@")[2]) if named and "@sha256:" in named else set()
+    of_bases = {
+        part for one in bases_named or () if "@sha256:" in one for part in _parts(bases, one.rpartition("@")[2])
+    }
     for path in sorted((bases.root / "blobs" / "sha256").glob("[0-9a-f]*")):
-        if f"sha256:{path.name}" not in of_base and _has_lain(path, lain, now):
-            yield _spare("kept base", path, "the site names another base")
+        if bases_named is not None and f"sha256:{path.name}" not in of_bases and _has_lain(path, lain, now):
+            yield _spare("kept base", path, "no site names this base")
+
+
+def _bases(site: Site) -> set[str] | None:
+    """Return the bases of all sites whose images are in this folder; None where the settings of one cannot be read."""
+    all_settings = [site.settings]
+    with suppress(SettingsError):
+        all_settings += [
+            load_site(site.project, file.stem, {}) for file in site.project.glob("deployments/sites/*.toml")
+        ]
+        root = site.settings.images.root.resolve()
+        return {one.images.base for one in all_settings if one.images.base and one.images.root.resolve() == root}
+    return None
 
 
 def _spare(kind: str, path: Path, why: str, *notes: Path) -> Item:

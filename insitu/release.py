@@ -10,7 +10,7 @@ from typing import Any
 
 from insitu.attesting import attest_image
 from insitu.building import build_image
-from insitu.clearing import note_leaving, note_metrics, over
+from insitu.capacity import note_leaving, note_metrics, over
 from insitu.crashpoints import crashpoint
 from insitu.decisions import Kept
 from insitu.errors import DecisionRefused, ImageFailed, TrainingFailed
@@ -100,13 +100,13 @@ def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersi
     require_what_was_judged(run, trained)
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags, models = run_tags(run, trained, decision), run.site.models
-    note_leaving(run)
-    if decision.verdict == "promote" and over(run):  # also where another model has left since the gate
-        require_allowed(run)
-    for path, digest in trained.files.items():
-        sent = Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest)
-        run.door.file(sent, trained.residency)
-    run.door.words("model tags", models.place, tags)
+    with note_leaving(run):
+        if decision.verdict == "promote" and over(run):  # also where another model has left since the gate
+            require_allowed(run)
+        for path, digest in trained.files.items():
+            sent = Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest)
+            run.door.file(sent, trained.residency)
+        run.door.words("model tags", models.place, tags)
     return models.register(run.model.name, run.key, folder, tags)
 
 

@@ -21,8 +21,11 @@ from insitu.settings import RetentionSettings
 from insitu.wiring import CHAMPION, Site
 
 RECORD = "record.json"
-TRAIL = (RECORD, "egress.json", "egress-signed.json", "train.json")
-"""What stays of a run's journal, as an audit trail: its record, its ledger, and the digests of what it trained."""
+TRAIL = (
+    *(RECORD, "train.json", "waived.json", "blob-names.json"),
+    *("egress.json", "egress-signed.json", "egress-head.json"),
+)
+"""What stays of a run's journal, as an audit trail: its record, what it trained, what was waived, and its ledger."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from insitu.acts import Act
@@ -25,6 +26,7 @@ from insitu.marks import entries
 from insitu.ports import Target
 from insitu.rulings import require_approver
 from insitu.settings import ModelSettings
+from insitu.waivers import WAIVED
 from insitu.wiring import CHAMPION, Site
 from insitu.withdrawals import Rollback
 
@@ -69,6 +71,7 @@ def roll_back(site: Site, model: ModelSettings, to: str | None, act: Act) -> Out
     Raises:
         UsageError: There is no such version, or none before.
         DecisionRefused: The site does not let this person decide.
+        LeakFound: What the version left by is not waived any more.
         SignatureRefused: An earlier order is not what a trusted key has signed.
         PublishFailed: Neither registry nor layout has the image any more.
         DeployFailed: A target does not take it; the others have been tried.
@@ -131,6 +134,8 @@ def _order(site: Site, model: str, published: Published, to: str | None, act: Ac
     digest = published[wanted]["publication"]["digest"]
     order = Rollback(number, model, site.name, champion.version, wanted, digest, act.who, act.reason, now())
     if number:
+        if waived := Journal(site.state, model, published[wanted]["run_key"]).entry(WAIVED):
+            site.waivers(model).settled(waived, datetime.now(UTC))  # else targets would refuse it half-way
         with suppress(BlobExists):  # only one who has lost the lease meanwhile can come second
             ledger.give(order)
     return order
@@ -171,7 +176,7 @@ def _crown(site: Site, order: Rollback, record: Mapping[str, Any]) -> tuple[str,
         raise
     crashpoint("rollback:alias")
     sent: list[Sent] = []
-    door = Door(Journal(site.state, order.model, record["run_key"]))
+    door = Door(Journal(site.state, order.model, record["run_key"]), site.waivers(order.model))
     let_out = door.image(source, record["image"]["layers"], record.get("residency"))
 
     def note(one: Sent) -> None:
@@ -197,7 +202,7 @@ def _redeploy(
         champion = site.models.alias(model.name, CHAMPION)
         return champion is not None and champion.version == order.to
 
-    door = Door(Journal(site.state, model.name, record["run_key"]))
+    door = Door(Journal(site.state, model.name, record["run_key"]), site.waivers(model.name))
     done = deploy_to(site, targets, release, door, wanted)
     sign_ledger(door.journal, site.keys)
     return done, left

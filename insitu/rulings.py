@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.acts import Act, answered, asked, expire, judged, overridden
-from insitu.clearing import over
+from insitu.capacity import over
 from insitu.decisions import GATE, Kept, Ledger, Record, Standing, Story, digest_of, iso, standing
 from insitu.errors import BlobNotFound, DecisionRefused, RunUnderWay, UsageError
 from insitu.gate import PUBLISHED, Decision
@@ -48,7 +48,7 @@ def judge(run: Run, decision: Decision) -> Decision:
         evidence=digest_of(run.journal.entry("train")["value"]),
         champion=decision.champion,
         verdict=decision.verdict,
-        reasons=(*decision.reasons, *(over(run) if decision.verdict == "promote" else ())),
+        reasons=(*decision.reasons, *over(run)),  # also of what only an override could publish: that signs them
         settings=run.model.model_dump(mode="json", include={"gate", "limits"}),
         who=GATE,
         when=iso(datetime.now(UTC)),

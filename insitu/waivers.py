@@ -10,6 +10,7 @@ if it were not there.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -153,14 +154,22 @@ class Waivers:
         Raises:
             LeakFound: One of them is not waived any more.
         """
-        known = self.all(now)
-        return [{**one, "waiver": self._by(one, known).told()} for one in waived]
+        known, taken, finds = self.all(now), Counter[str](), list(waived)
+        for one in finds:
+            taken[one["waiver"]["digest"]] += one["count"]
+        return [{**one, "waiver": self._by(one, known, taken).told()} for one in finds]
 
-    def _by(self, waived: Mapping[str, Any], known: Sequence[Known]) -> Known:
+    def _by(self, waived: Mapping[str, Any], known: Sequence[Known], taken: Counter[str]) -> Known:
+        """Return the waiver for a find; *taken*: how many records each has let pass, which another's add to."""
         find, own = Find.of(waived), waived["waiver"]["digest"]
         fitting = [one for one in known if one.status == "counts" and one.waiver and one.waiver.scope.covers(find)]
         for one in sorted(fitting, key=lambda one: one.digest != own):
-            return one
+            if one.digest == own:  # the scan has counted all that it lets pass together
+                return one
+            most = one.waiver.scope.most if one.waiver else None
+            if most is None or taken[one.digest] + find.count <= most:
+                taken[one.digest] += find.count
+                return one
         was = [one.render() for one in known if one.name == waived["waiver"]["record"]]
         raise LeakFound(
             f"the model of {self.model} may not leave: what was waived is not waived any more",

@@ -51,7 +51,7 @@ def gate(run: Run, trained: Trained) -> Decision:
         table=gate_table(trained, run.model.gate),
         description=decision.verdict,
     )
-    show(create_markdown_artifact, markdown_of(run), key=f"model-card-{name}")
+    show(lambda: create_markdown_artifact(markdown_of(run), key=f"model-card-{name}"))
     log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     if run.journal.once("experiment", bool, lambda: record_run(run, trained, decision)):
         log.info("the rejected model is archived in %s", run.site.models.place)

@@ -23,9 +23,14 @@ def plan_run(run: Run) -> dict[str, Any]:
     """Return the plan that `insitu plan` tells for the same batch, champion and settings: its hash is the same."""
     plan = planned(run)
     run.journal.keep(PLAN, plan)
-    show(create_markdown_artifact, plan_card(run.model.name, plan, exits_of(run, ())), key=f"plan-{run.model.name}")
+    show(_show, run, plan)
     log.info("plan %s: the challenger meets %s", plan["hash"][:12], _opponent(plan["intention"]["champion"]))
     return plan
+
+
+def _show(run: Run, plan: dict[str, Any]) -> None:
+    name = run.model.name
+    create_markdown_artifact(plan_card(name, plan, exits_of(run, ())), key=f"plan-{name}")
 
 
 def _opponent(champion: str | None) -> str:

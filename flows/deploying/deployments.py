@@ -25,6 +25,7 @@ from flows.deploying.prefect_flows import pool_template
 from flows.deploying.prefect_lint import FILE, Entry, read_entries
 from flows.deploying.schedules import odd_days
 from flows.deploying.wanted import arguments, automations, differences, found, wanted
+from flows.running.asking import apart
 from insitu.errors import BackendUnavailable, UsageError
 from insitu.provisioning import Finding, Outcome, Part, bring_about, plan
 from insitu.settings import SiteSettings
@@ -93,7 +94,7 @@ def _server() -> Iterator[SyncPrefectClient]:
     except HTTPError as exc:
         response = getattr(exc, "response", None)
         raise BackendUnavailable(
-            f"the Prefect server at {os.environ['PREFECT_API_URL']} does not take the deployments",
+            f"the Prefect server at {apart(os.environ['PREFECT_API_URL'])[0]} does not take the deployments",
             found=response.text[:500] if response is not None else type(exc).__name__,
             next_action="see whether it runs, and PREFECT_API_AUTH_STRING where it wants a login",
         ) from None

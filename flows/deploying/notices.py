@@ -1,7 +1,8 @@
 """Who is told how runs end: notification blocks and automations of the Prefect server, from the site's [notify].
 
 A message holds the model, the state, the class of the error, what to do next and a link. No reason, no metric, no name
-of a run or a blob: messages leave the site. The server sends them, so they come when the run's process is dead, too.
+of a run, a blob or a column: messages leave the site, so nothing of what an error says but its class is taken. The
+server sends them, so they come when the run's process is dead, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
 from flows.deploying.wanted import by_name
+from flows.running.naming import site_tag
 from insitu.provisioning import Finding, Part
 from insitu.settings import SiteSettings
 from insitu.settings.notify import Occasion
@@ -32,15 +34,18 @@ _EVENTS: Mapping[Occasion, tuple[str, ...]] = {
     "not-promoted": ("NotPromoted",),
     "published": ("Completed",),
 }
+_IS_OURS = "(flow_run.state.message or '').startswith('E-')"  # a paused run has no message
+_CODE = "{{ flow_run.state.message.split() | first }}"
 _NEXT: Mapping[Occasion, str] = {
-    "failed": "{{ flow_run.state.message.partition('\\n  next:')[2].strip().splitlines() | first }}",
+    "failed": f"{{% if {_IS_OURS} %}}insitu explain {_CODE}{{% else %}}see the log of the run{{% endif %}}",
     "awaiting-approval": "insitu approve {{ flow_run.parameters['model'] }} --name NAME --reason REASON",
     "not-promoted": "insitu show {{ flow_run.parameters['model'] }}: verdict and reasons",
     "published": "insitu score {{ flow_run.parameters['model'] }}",
 }
 _LINK = "{{ (flow_run | ui_url) or 'flow run ' ~ flow_run.id }}"  # a server without UI has no address of it
-_CLASS = "{% if flow_run.state.message.startswith('E-') %} {{ flow_run.state.message.split() | first }}{% endif %}"
-SUBJECT = "{{ flow_run.parameters['model'] }}: {{ flow_run.state.name }}" + _CLASS
+SUBJECT = (
+    f"{{{{ flow_run.parameters['model'] }}}}: {{{{ flow_run.state.name }}}}{{% if {_IS_OURS} %}} {_CODE}{{% endif %}}"
+)
 _CARD = {
     "type": "AdaptiveCard",
     "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -58,6 +63,7 @@ _BODIES: Mapping[str, dict[str, Any]] = {
     },
     "webhook": {"subject": "{{subject}}", "text": "{{body}}"},
 }
+_FLOW = {"prefect.resource.role": "flow", "prefect.resource.name": "retrain"}
 _CHANNELS = ("slack", "teams", "email", "webhook")
 
 
@@ -193,7 +199,7 @@ class _Notice:
             trigger=EventTrigger(
                 expect={f"prefect.flow-run.{state}" for state in _EVENTS[self.occasion]},
                 match=cast("Any", {"prefect.resource.id": "prefect.flow-run.*"}),
-                match_related=cast("Any", {"prefect.resource.role": "flow", "prefect.resource.name": "retrain"}),
+                match_related=cast("Any", [_FLOW, {"prefect.resource.id": f"prefect.tag.{site_tag(self.site)}"}]),
                 for_each={"prefect.resource.id"},
                 posture=Posture.Reactive,
                 threshold=1,

@@ -16,6 +16,7 @@ from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 from flows.deploying.prefect_lint import FILE, Entry
 from flows.deploying.prefect_yaml import Schedule, Trigger
+from flows.running.naming import site_tag
 
 _FIRST = "2020-01-01T00:00:00+00:00"
 """Where intervals start to count; Prefect's default is the moment of the deployment, another one each time."""
@@ -44,7 +45,7 @@ def wanted(project: Path, entry: Entry) -> Facts:
         "work_pool_name": said.work_pool.name,
         "work_queue_name": said.work_pool.work_queue_name,
         "job_variables": said.work_pool.job_variables,
-        "tags": sorted(said.tags),
+        "tags": sorted({*said.tags, site_tag(entry.site)}),
         "concurrency_limit": limit and limit.limit,
         "concurrency_options": limit and limit.model_dump(exclude={"limit"}),
         "schedules": {schedule.slug: _schedule(schedule) for schedule in said.schedules},

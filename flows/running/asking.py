@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from flows.running.server import use_server
@@ -25,7 +27,15 @@ def prefect_check(project: Path) -> Check:
             return Check("prefect", True, "none runs: a run starts a temporary one, insitu up one with a UI", _WANTED)
     except InsituError as error:
         return failed_check("prefect", error, _WANTED)
-    return _asked(environ["PREFECT_API_URL"].rstrip("/"), environ.get("PREFECT_API_AUTH_STRING", ""))
+    url, login = apart(environ["PREFECT_API_URL"].rstrip("/"))
+    return _asked(url, environ.get("PREFECT_API_AUTH_STRING", "") or login)
+
+
+def apart(url: str) -> tuple[str, str]:
+    """Return *url* without the login that it may hold, as nobody is to read it, and that login."""
+    split = urlsplit(url)
+    login, _, host = split.netloc.rpartition("@")
+    return split._replace(netloc=host).geturl(), unquote(login)
 
 
 def _asked(url: str, login: str) -> Check:
@@ -37,7 +47,7 @@ def _asked(url: str, login: str) -> Check:
     except HTTPError as refused:
         next_action = "mend PREFECT_API_AUTH_STRING, or services.login of the site"
         return Check("prefect", False, f"{url} answers {refused.code}", _WANTED, next_action)
-    except (URLError, OSError, ValueError) as exc:
+    except (URLError, OSError, ValueError, HTTPException) as exc:
         next_action = "start it (insitu up), or take PREFECT_API_URL out of the environment"
         return Check("prefect", False, f"{url} gives no answer: {type(exc).__name__}", _WANTED, next_action)
     return Check("prefect", True, found, _WANTED)

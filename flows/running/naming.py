@@ -7,9 +7,11 @@ taken: other partitions may be somebody's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
@@ -21,6 +23,18 @@ from tasks.showing import show
 
 _WHEN = ("year", "month", "week", "day", "date", "hour")
 _NUMBER = re.compile(r"\d[\d-]{0,9}")
+
+
+def site_tag(site: str) -> str:
+    """Return the tag of the flow runs of *site*; messages about a run go by it, so it is there from the start."""
+    return f"site:{site}"
+
+
+@contextmanager
+def begun_at(site: str) -> Iterator[None]:
+    """Give flow runs that begin in the block, without a deployment, the tag of *site*."""
+    with tags(site_tag(site)):
+        yield
 
 
 def name_of(run: Run, became: str = "") -> str:
@@ -58,7 +72,7 @@ def call_this_flow_run(run: Run, outcome: str = "") -> None:
 
 
 def _call(flow_run: FlowRun, run: Run, outcome: str) -> None:
-    tags = {*flow_run.tags, run.model.name, f"site:{run.site.name}", *([outcome] if outcome else ())}
+    named = {*flow_run.tags, run.model.name, site_tag(run.site.name), *([outcome] if outcome else ())}
     again = RESUMED if flow_run.name.endswith(RESUMED) else ""
     with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, name=name_of(run, outcome) + again, tags=sorted(tags))
+        client.update_flow_run(flow_run.id, name=name_of(run, outcome) + again, tags=sorted(named))

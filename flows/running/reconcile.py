@@ -39,7 +39,7 @@ _RESUMED_WITHIN = timedelta(days=1)
 _MOST_RESUMES = 3
 _LATE = timedelta(seconds=60)
 _RESUMED = "resumed"
-RESUMED = "-resumed"
+RESUMED = f"-{_RESUMED}"
 """How the names of flow runs end that go on with one whose process died."""
 _FROM_WATCHER = "insitu-"
 

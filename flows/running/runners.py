@@ -140,12 +140,14 @@ class DeploymentRunner:
     def _ask_for_run(self, job: Job, file: Path) -> UUID:
         from prefect.client.orchestration import get_client
 
+        from flows.running.naming import site_tag
+
         with get_client(sync_client=True) as client:
             run = client.create_flow_run_from_deployment(
                 client.read_deployment_by_name(f"retrain/{job.model}").id,
                 parameters={"model": job.model, "site": self.site, "batch": str(file)},
                 idempotency_key=f"insitu-{job.key}-{job.attempt}" + (f"-{job.waits}" if job.waits else ""),
-                tags=["insitu", job.model],
+                tags=["insitu", job.model, site_tag(self.site)],
             )
         return run.id
 

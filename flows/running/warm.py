@@ -27,6 +27,7 @@ def main(project: Path) -> None:
     from prefect.client.orchestration import get_client
 
     from flows.retrain import retrain
+    from flows.running.naming import begun_at
 
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
@@ -37,7 +38,8 @@ def main(project: Path) -> None:
     if not line:  # nobody needs us any more
         return
     asked = json.loads(line)
-    state: Any = retrain(asked["model"], asked["site"], asked["batch"], return_state=True)
+    with begun_at(asked["site"]):
+        state: Any = retrain(asked["model"], asked["site"], asked["batch"], return_state=True)
     ended = state.result(raise_on_failure=False)
     outcome = outcome_of_error(ended) if isinstance(ended, BaseException) else outcome_of_record(ended)
     replace_file(Path(asked["outcome"]), json.dumps({"verdict": outcome.verdict, "told": outcome.told}).encode())

@@ -83,7 +83,7 @@ def export(
     with _progress("writing") as on_progress:
         images = holder_of(digest, place.layout(model), published)
         journal = Journal(place.state, model, record["run_key"])
-        Door(journal).published("bundle", str(output), images, digest)
+        Door(journal, place.waivers(model)).published("bundle", str(output), images, digest)
         sign_ledger(journal, place.keys)
         made = export_bundle(images, digest, output, tags, there, on_progress)
     if as_json:

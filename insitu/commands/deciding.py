@@ -104,6 +104,8 @@ def tell(place: Site, settings: ModelSettings, kept: Kept, as_json: bool) -> Non
         return
     until = f", until {about.expires}" if about.expires else ""
     click.echo(f"{about.model} run {about.run_key[:12]}: {about.kind} by {about.who}{until}: {stands.outcome}")
+    for reason in about.reasons if about.kind == "override" else ():
+        click.echo(f"  although  {reason}")
     click.echo(f"on record: {kept.name}" + (f"\nnext: {then}" if then else ""))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from insitu.errors import UsageError
-from insitu.options import json_option, project_option, site_option
+from insitu.options import DEFAULT_SITE, json_option, project_option, site_option
 
 if TYPE_CHECKING:
     from insitu.scaffolding.start import Begun
@@ -114,7 +114,7 @@ def _print(begun: Begun, told: dict[str, Any], site: str) -> None:
     )
     if begun.missing:
         click.echo(f"  uv pip install {' '.join(begun.missing)}    # into the environment of insitu")
-    at = "" if site == "local" else f" --site {site}"
+    at = "" if site == DEFAULT_SITE else f" --site {site}"
     click.echo(f"  insitu plan {draft.name}{at}       # what a run would do")
     click.echo(f"  insitu retrain {draft.name}{at}")
     click.echo(f"  insitu score {draft.name}{at}      # ask the published image")

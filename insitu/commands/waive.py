@@ -26,9 +26,9 @@ _NARROWER = "--file, --estimator, --column, --unopened or --capacity"
 @click.option("--estimator", help="Records in this estimator, as the error names it: KNeighborsClassifier.")
 @click.option("--column", "columns", multiple=True, help="Records of this column alone; again for each further one.")
 @click.option("--most", type=click.IntRange(1), help="At most so many records.")
-@click.option("--unopened", help="This file, or part of one, cannot be opened and may leave nevertheless.")
+@click.option("--unopened", help="This file, or part of one, cannot be opened and may leave; with --digest.")
 @click.option("--capacity", type=click.IntRange(1), metavar="ROWS", help="The model may have room for so many rows.")
-@click.option("--digest", help="Only while the file has this sha256.")
+@click.option("--digest", help="Only while the file has this sha256; the error names it of what cannot be opened.")
 @name_and_reason
 @click.option("--until", required=True, help="When it ends: 2030-12-31 (at its end, UTC) or a time.")
 @site_option
@@ -65,6 +65,11 @@ def waive(
         raise UsageError("a waiver is about records, what cannot be opened, or room: one of them", wanted=_NARROWER)
     if not records and (most or (digest and not unopened)):
         raise UsageError("--most narrows records, and --digest a file", wanted="--file, --estimator or --column")
+    if unopened and not digest:
+        raise UsageError(
+            "a waiver over what nobody can look into is over these bytes alone",
+            wanted="--digest, the sha256 of the file that holds it, which the error names",
+        )
     kind: Kind = "records" if records else "unopened" if unopened else "capacity"
     scope = Scope(kind, file or unopened, estimator, columns, _digest(digest), capacity or most)
     place, act, ends = _site(project, site, model), Act("waiver", who, reason), moment(until)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from insitu.edge.data import DATA_ERROR
-from insitu.edge.isolation import network
+from insitu.edge.isolation import has_route
 from insitu.errors import InsituError, StorageFull, TrainingFailed, naming_write_errors
 from insitu.residency import fit_hook
 
@@ -135,7 +135,7 @@ def _command_failed(code: int, tail: bytes, log: Path) -> InsituError:
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return TrainingFailed(f"the training command was ended by {name}{hint}", next_action=next_action)
     classes = _EXCEPTION.findall(tail)
-    asked_in_vain = bool(classes) and _OF_NETWORKS.search(classes[-1]) is not None and network() == "none"
+    asked_in_vain = bool(classes) and _OF_NETWORKS.search(classes[-1]) is not None and not has_route()
     hint = "; it reaches nothing but its data: see network of [training] in the site's file" if asked_in_vain else ""
     return TrainingFailed(
         f"the training command exited with code {code}",

@@ -19,7 +19,15 @@ from insitu.errors import TrainingFailed
 _ROUTES = (("/proc/net/route", 0), ("/proc/net/ipv6_route", -1))
 """The kernel's tables of routes, and which word of a line names the device; see proc_net(5)."""
 
-_DAEMONS = ("/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
+_DAEMONS = (
+    "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock", "/run/crio/crio.sock",
+    "/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket", "/var/lib/incus/unix.socket",
+    "/run/systemd/private",
+)  # fmt: skip
+_DAEMONS_OF_USERS = ("docker.sock", "podman/podman.sock", "bus", "systemd/private")
+"""In the folder of a user's own daemons: of containers, and the manager that starts services for a user."""
+
+_SYS_ADMIN = 21  # of linux/capability.h
 _LOOPBACK = "lo"
 _PROXIED = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _DIRECT, _HERE = ("NO_PROXY", "no_proxy"), ("localhost", "127.0.0.1", "::1")
@@ -33,17 +41,42 @@ _doors: list[socket.socket] = []
 
 
 def network() -> Literal["none", "shared"]:
-    """Return `none` where no route leads out, nor a socket of a daemon that starts containers; else `shared`."""
-    if any(os.access(socket, os.W_OK) for socket in _DAEMONS):
-        return "shared"
+    """Return `none` where no route leads out, and nothing is found that would lend another network; else `shared`.
+
+    What is looked for: known sockets of daemons that start containers or services, and the right to enter namespaces.
+    """
+    lends = _may_enter_others() or any(os.access(daemon, os.W_OK) for daemon in _daemons())
+    return "shared" if has_route() or lends else "none"
+
+
+def has_route() -> bool:
+    """Tell whether a route leads further than this job's own loopback."""
     devices = set()
     for table, word in _ROUTES:
         try:
             lines = Path(table).read_text().splitlines()
         except OSError:
-            return "shared"
+            return True
         devices |= {line.split()[word] for line in lines if line.split()}
-    return "shared" if devices - {_LOOPBACK, "Iface"} else "none"
+    return bool(devices - {_LOOPBACK, "Iface"})
+
+
+def _daemons() -> list[Path]:
+    """Return where the sockets of daemons may be: as a user of namespaces one's number is another outside."""
+    own, docker = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("DOCKER_HOST", "")
+    folders = [*Path("/run/user").glob("*"), *([Path(own)] if own else [])]
+    named = [Path(docker.removeprefix("unix://"))] if docker.startswith("unix://") else []
+    return [*map(Path, _DAEMONS), *named, *(folder / name for folder in folders for name in _DAEMONS_OF_USERS)]
+
+
+def _may_enter_others() -> bool:
+    """Tell whether we may enter another process's network: one's rights in a namespace of one user end with it."""
+    try:
+        status, users = Path("/proc/self/status").read_text(), Path("/proc/self/uid_map").read_text().split()
+    except OSError:
+        return True
+    held = int(next(line for line in status.splitlines() if line.startswith("CapPrm:")).split()[1], 16)
+    return bool(held >> _SYS_ADMIN & 1) and users[2:] != ["1"]
 
 
 def raise_loopback() -> None:
@@ -64,8 +97,9 @@ def use_proxy() -> None:
         return
     with socket.create_server(("127.0.0.1", 0)) as ear:
         port = ear.getsockname()[1]
-        told = _said(_door(), EAR, ear)
-    _doors.append(_door())
+        door = _door()
+        _doors.append(_door())  # before the ear, for then the proxy may close
+        told = _said(door, EAR, ear)
     os.environ |= dict.fromkeys(_PROXIED, f"http://127.0.0.1:{port}")
     is_here = any(name.rpartition(":")[0] in _HERE for name in told["listed"])
     os.environ |= dict.fromkeys(_DIRECT, "" if is_here else ",".join(_HERE))

@@ -23,10 +23,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -39,14 +41,17 @@ EAR, QUESTION = b"E", b"?"
 """What is said through the socket: that a listening socket comes with it, or what was asked for so far."""
 
 _HEAD_BYTES, _CHUNK_BYTES = 65_536, 262_144
-_HEAD_S, _CONNECT_S = 60.0, 30.0
+_HEAD_S, _CONNECT_S, _PAUSE_S = 60.0, 30.0, 0.1
+_PASSING = (ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM)
 _MAX_NAMES = 50
 _TUNNEL = re.compile(rb"HTTP/1\.[01] 2[0-9]{2} [^\r]*\r\n(?:[^\r]+\r\n)*\r\n\Z")
 """That there is a tunnel now; in one of TLS the client speaks first, so nothing follows."""
 
 _NAME = re.compile(r"[a-z0-9._:-]{1,260}")
 _NAMELESS = "(no name of a host)"
-_OWN_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization")
+_OWN_HEADERS = (b"connection", b"host", b"keep-alive", b"proxy-connection", b"proxy-authorization")
+_HALF_LINE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+"""What some servers take for the end of a line, behind which a client could hide a header."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,17 @@ class Request:
     scheme: str
     head: bytes
 
+    @property
+    def authority(self) -> str:
+        """`to`, as it is written in a request."""
+        host, _, port = self.to.rpartition(":")
+        return f"[{host}]:{port}" if ":" in host else self.to
+
     def direct(self) -> bytes:
         """Return what the destination itself is sent: of a tunnel what came behind the headers.
 
-        Plain http goes there as one request, whose answer ends the connection: the next may be to somebody else.
+        Plain http goes there as one request, whose answer ends the connection: the next may be to somebody else. Its
+        host is the one that is let through, whatever the client says: others may be served at the same address.
         """
         head, _, body = self.head.partition(b"\r\n\r\n")
         if self.scheme == "https":
@@ -76,7 +88,8 @@ class Request:
         parts = urlsplit(url)
         path = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         kept = [one for one in headers if one.partition(b":")[0].strip().lower() not in _OWN_HEADERS]
-        return b"\r\n".join([b" ".join([method, path, version]), *kept, b"Connection: close", b"", body])
+        ours = [b"Host: " + self.authority.encode(), b"Connection: close"]
+        return b"\r\n".join([b" ".join([method, path, version]), *ours, *kept, b"", body])
 
 
 @dataclass
@@ -86,12 +99,12 @@ class Proxy:
     listed: Collection[str]
     allowed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    heard: Callable[[], object] = lambda: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, door: socket.socket) -> None:
-        """Take ears and questions at the listening socket *door*, for ever."""
-        while True:
-            _in_thread(self._attend, door.accept()[0])
+        """Take ears and questions at the listening socket *door*, for ever; call `heard` when there is an ear."""
+        _let_in(door, self._attend)
 
     def told(self) -> dict[str, Any]:
         """Return who is listed, and how often who was asked for."""
@@ -99,13 +112,15 @@ class Proxy:
             return {"listed": sorted(self.listed), "allowed": dict(self.allowed), "refused": dict(self.refused)}
 
     def _attend(self, caller: socket.socket) -> None:
-        with caller:
-            said, ears, _, _ = socket.recv_fds(caller, 1, 1)
-            caller.sendall(json.dumps(self.told()).encode())
-        if said == EAR and ears:
-            with socket.socket(fileno=ears[0]) as ear:
-                while True:
-                    _in_thread(self._pass_on, ear.accept()[0])
+        with ExitStack() as came:
+            with caller:
+                said, sent, _, _ = socket.recv_fds(caller, 1, 1)
+                ears = [came.enter_context(_socket_of(one)) for one in sent]
+                if said == EAR:
+                    self.heard()
+                caller.sendall(json.dumps(self.told()).encode())
+            if said == EAR and ears:
+                _let_in(ears[0], self._pass_on)
 
     def _pass_on(self, client: socket.socket) -> None:
         with client:
@@ -143,7 +158,8 @@ class Proxy:
 def request_in(head: bytes) -> Request | None:
     """Return what *head* asks for; None for what is no request to a proxy."""
     words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-    if b"\r\n\r\n" not in head or len(words) != 3:
+    lines, end, _ = head.partition(b"\r\n\r\n")
+    if not end or len(words) != 3 or _HALF_LINE.search(lines):
         return None
     scheme, url = ("https", f"https://{words[1]}") if words[0] == "CONNECT" else ("http", words[1])
     try:
@@ -172,7 +188,7 @@ def _reached(request: Request) -> socket.socket:
     proxy = urlsplit(beyond if "://" in beyond else f"http://{beyond}")
     login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else ""
     by = f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}\r\n" if login else ""
-    name = f"[{host}]:{port}" if ":" in host else request.to
+    name = request.authority
     server = _connected(proxy.hostname or "", proxy.port or 80)
     server.settimeout(_HEAD_S)
     server.sendall(f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n{by}\r\n".encode())
@@ -200,6 +216,31 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
+def _let_in(door: socket.socket, attend: Callable[[socket.socket], None]) -> None:
+    """Let *attend* have whoever comes to *door*, for ever: what is short now may be there in a moment."""
+    while True:
+        try:
+            client = door.accept()[0]
+        except OSError as exc:
+            if exc.errno not in _PASSING:
+                raise
+            time.sleep(_PAUSE_S)
+            continue
+        try:
+            _in_thread(attend, client)
+        except RuntimeError:  # no thread can be started
+            client.close()
+            time.sleep(_PAUSE_S)
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
 def _in_thread(work: Any, *arguments: Any) -> None:
     def quietly() -> None:
         with suppress(OSError):  # who asked is gone
@@ -208,10 +249,10 @@ def _in_thread(work: Any, *arguments: Any) -> None:
     threading.Thread(target=quietly, daemon=True).start()
 
 
-def listening(path: Path, listed: Collection[str]) -> Proxy:
-    """Return a proxy that serves at *path*, from now on."""
+def listening(path: Path, listed: Collection[str], heard: Callable[[], object] = lambda: None) -> Proxy:
+    """Return a proxy that serves at *path*, from now on; *heard* is called when it has an ear."""
     path.unlink(missing_ok=True)  # of a proxy that was started anew
-    door, proxy = socket.socket(socket.AF_UNIX), Proxy(listed)
+    door, proxy = socket.socket(socket.AF_UNIX), Proxy(listed, heard=heard)
     door.bind(str(path))
     door.listen()
     _in_thread(proxy.serve, door)
@@ -224,9 +265,11 @@ def _around(parent_pid: int, listed: Collection[str], command: Sequence[str]) ->
     # The command is in this group and gets it too; a handler, for SIG_IGN would be inherited by the command.
     signal.signal(signal.SIGTERM, lambda *_: None)
     # A socket's path may have 107 bytes at most, wherever the project is.
-    with tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp") as folder:
+    # Whoever hands over an ear needs it no more, so it is gone then: we may be killed.
+    place = tempfile.TemporaryDirectory(prefix="insitu-", dir="/tmp")
+    with place as folder:
         path = Path(folder, "proxy")
-        listening(path, listed)
+        listening(path, listed, heard=place.cleanup)
         code = subprocess.call([*command, str(os.getpid())], env={**os.environ, PROXY: str(path)})
     if code < 0:
         with suppress(OSError):  # SIGKILL takes no handler

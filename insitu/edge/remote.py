@@ -214,6 +214,17 @@ def _group(leader: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
                 os.killpg(leader.pid, sign)
             if _ended_within(leader, _GRACE_S) and sign == signal.SIGTERM:
                 time.sleep(0.1)  # for those that end when they are asked
+        deadline = time.monotonic() + _GRACE_S
+        while _lives(leader.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)  # a killed process takes a moment to go
+
+
+def _lives(group: int) -> bool:
+    """Tell whether a process of the group is there; one that has ended and waits for its parent counts, too."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
 
 
 def _ended_within(child: subprocess.Popen[bytes], seconds: float) -> bool:

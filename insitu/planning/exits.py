@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from insitu.residency.rules import STANDARD, TAGS
 from insitu.runs import Run
@@ -15,8 +15,6 @@ from insitu.settings import KNOWN_METRICS, AzureMlTraining
 
 _LONGEST_WORD, _LONGEST_METRIC = 500, 40
 """Characters of the longest value on the lists of `insitu.residency.rules`, and of a metric with its name."""
-
-When = Literal["always", "promoted", "rejected or promoted"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Exit:
         what: What goes, as the ledger begins to call it: see `covers`.
         holds: What that is, for people.
         destination: Where it goes.
-        when: What the verdict has to be.
+        when: What the verdict has to be, or how the run has to end for a message.
         stays: Whether the destination is on this machine or at the site, so that nothing leaves.
         most_bytes: What it can be at most; None where nothing bounds it before it is made.
         last_bytes: What it was in the latest run that sent it; None where none has.
@@ -36,7 +34,7 @@ class Exit:
     what: str
     holds: str
     destination: str
-    when: When
+    when: str
     stays: bool
     most_bytes: int | None = None
     last_bytes: int | None = None
@@ -64,7 +62,7 @@ def _of_registry(run: Run) -> Iterator[Exit]:
     place, words = run.site.models.place, sum(len(name) + _LONGEST_WORD for name in TAGS)
     words += len(KNOWN_METRICS) * _LONGEST_METRIC
     archives = run.site.models.archives_rejected
-    once_made: When = "rejected or promoted" if archives else "promoted"
+    once_made = "rejected or promoted" if archives else "promoted"
     stays = place.startswith("sqlite:")
     facts, decided = "verdict, metrics, fingerprints: a closed list", "decision and image digest: a closed list"
     yield Exit("run tags", facts, place, "always", stays, words)
@@ -87,9 +85,10 @@ def _of_image(run: Run) -> Iterator[Exit]:
 
 
 def _of_notices(run: Run) -> Iterator[Exit]:
-    for channel in run.site.settings.notify.channels:
+    told = run.site.settings.notify
+    for channel in told.channels if told.tell else ():
         held = "model, state, error class, next action, link: no values"
-        yield Exit("message", held, f"{channel} (notify.{channel})", "always", False, 4000)
+        yield Exit("message", held, f"{channel} (notify.{channel})", " or ".join(sorted(set(told.tell))), False, 4000)
 
 
 def _remembered(one: Exit, earlier: Sequence[Mapping[str, Any]]) -> Exit:

@@ -1,7 +1,8 @@
 """The model card: what a version was made of, how good it is, what it is not good for, and how to call it.
 
 One card has two forms: Markdown, an artifact of the Prefect run, and a page of the site's report. It holds aggregates
-only. What a record or a journal does not have (a pruned run has no journal), the card leaves out.
+only; of the data's values it names those of the slices that `[gate.slices]` asks for. What a record or a journal does
+not have (a pruned run has no journal), the card leaves out.
 """
 
 from __future__ import annotations
@@ -132,8 +133,7 @@ def _data(record: Mapping[str, Any], kept: Kept) -> Section:
     target, data = ((kept.settings or {}).get(key, {}) for key in ("target", "data"))
     facts = [("batch", f"{batch['blobs']:,} blobs, {size(batch['bytes'])}")]
     if target:
-        above = f" above {target['label_above']:g}" if target.get("label_above") is not None else ""
-        facts.append(("predicts", f"{target.get('label_column')}{above} ({target.get('task')})"))
+        facts.append(("predicts", f"{_label(target)} ({target.get('task')})"))
     if data.get("holdout_blobs"):
         facts.append(("holdout", _latest(data["holdout_blobs"])))
     if not validation:
@@ -147,6 +147,14 @@ def _data(record: Mapping[str, Any], kept: Kept) -> Section:
         facts.append(("drift", drift_summary(validation["drift"])))
     rows = tuple(_columns(validation, kept.profile))
     return Section("Data", tuple(validation["notes"]), tuple(facts), rows)
+
+
+def _label(target: Mapping[str, Any]) -> str:
+    """Return what is predicted; which class `label_is` names is a value of the data, so it is not said."""
+    column, above = target.get("label_column"), target.get("label_above")
+    if target.get("label_is") is not None:
+        return f"one class of {column}"
+    return f"{column}" if above is None else f"{column} above {above:g}"
 
 
 def _columns(validation: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:

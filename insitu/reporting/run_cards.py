@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from insitu.lineage import counted
+from insitu.options import DEFAULT_SITE
 from insitu.planning.exits import Exit
 from insitu.reporting.cards import markdown_table
 
@@ -132,4 +133,4 @@ def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _site_words(record: Mapping[str, Any]) -> str:
-    return "" if record["site"] == "local" else f" --site {record['site']}"
+    return "" if record["site"] == DEFAULT_SITE else f" --site {record['site']}"

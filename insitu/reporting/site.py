@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from insitu.reporting.figures import Plot, plots_of
 from insitu.reporting.model_card import card_of
 from insitu.reporting.overview import ModelView, left, views
 from insitu.reporting.pictures import kept_pictures
-from insitu.reporting.records import kept_of, name_of, page_name
+from insitu.reporting.records import Kept, kept_of, name_of, page_name
 from insitu.reports import page_of, write_private
 from insitu.wiring import Site
 
@@ -72,8 +72,9 @@ def _pages(site: Site, models: list[ModelView], folder: Path) -> Iterator[Page]:
         # Where versions were counted anew, a number is that of the newest.
         cards = {name: record for record in shown if (name := page_name(record))}
         for name, record in cards.items():
-            others = links[record["run_key"]]
-            yield Page(f"{model.name}/{name}", [site.name, record, others], partial(_card, site, record, others))
+            others, kept = links[record["run_key"]], kept_of(site, record)
+            made_of = [site.name, record, others, asdict(kept)]
+            yield Page(f"{model.name}/{name}", made_of, partial(_card, site, record, kept, others))
         about = {"site": site.name, "links": links, "most": _MOST_RUNS}
         gate = model.gate.model_dump(mode="json") if model.gate else None
         source: Any = [about, list(model.records), gate, model.damage]
@@ -95,11 +96,11 @@ def _model(model: ModelView, about: Mapping[str, Any], made_of: str) -> str:
     return render("model.html", made_of=made_of, model=model, plots=plots, left=left(model.records), **about, **names)
 
 
-def _card(site: Site, record: Mapping[str, Any], links: Mapping[str, str], made_of: str) -> str:
+def _card(site: Site, record: Mapping[str, Any], kept: Kept, links: Mapping[str, str], made_of: str) -> str:
     words = "The numbers are in the tables of the card."
     drawn = enumerate(kept_pictures(site.state, record))
     plots = [Plot(one.title, one.svg(f"picture-{number}", words), "", wide=True) for number, one in drawn]
-    card = card_of(record, kept_of(site, record))
+    card = card_of(record, kept)
     return render("card.html", made_of=made_of, card=card, record=record, plots=plots, links=links, left=left([record]))
 
 

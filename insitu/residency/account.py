@@ -46,8 +46,11 @@ class Account:
             total += entry["rows"]
         return total
 
-    def take(self, run_key: str, model: str, rows: int) -> None:
-        """Write down that the run takes *rows*, before they leave; what it took before is part of that."""
+    def take(self, run_key: str, model: str, rows: int) -> bool:
+        """Write down that the run takes *rows*, before they leave; what it took before is part of that.
+
+        Return whether it is more than before.
+        """
         mine = {"run_key": run_key, "model": model, "rows": rows, "when": datetime.now(UTC).isoformat("T", "seconds")}
 
         def taken(entries: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
@@ -56,4 +59,14 @@ class Account:
                 return there
             return [*(entry for entry in there if entry["run_key"] != run_key), mine]
 
+        before = next((entry["rows"] for entry in self.entries() if entry["run_key"] == run_key), -1)
         change_json(self.state, self.name, taken)
+        return before < rows
+
+    def give_back(self, run_key: str, rows: int) -> None:
+        """Write down that of what the run took no more than *rows* left."""
+
+        def left(entries: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+            return [{**one, "rows": rows} if one["run_key"] == run_key else one for one in entries or []]
+
+        change_json(self.state, self.name, left)

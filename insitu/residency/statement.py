@@ -22,6 +22,9 @@ NOT_CHECKED = (
 )
 """What no scan of insitu finds; see docs/residency.md."""
 
+NO_LENDER = "and none of the daemons was found that would lend it one"
+"""What a job's `network` stands for beside its routes; see `insitu.edge.isolation.network`."""
+
 _OF_THE_SCAN = (
     "scanner", "verdict", "rows", "rows_looked_for", "fitted", "entries", "threshold_bits", "bytes_scanned",
     "rows_found", "cells_found", "holders", "waived", "capacity",
@@ -111,12 +114,12 @@ def lines(told: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             proved.append(f"residency: what left has room {room_of(capacity)}")
         unproved += [f"that the model holds no record: {line}" for line in waivers_of(scan)]
     if told["network"] == "none":
-        proved.append("residency: the training job had no way out to any network")
+        proved.append(f"residency: the training job saw no network but its own loopback, {NO_LENDER}")
     elif told["network"] == "proxy":
         refused = int(told["destinations"]["refused"])
         proved.append(
-            "residency: the training job had no way out but a proxy that led to the site's stores alone"
-            f" ({int(told['destinations']['allowed'])} reached, {refused} requests to others refused)"
+            "residency: the training job saw no network but a proxy that led to the site's stores alone"
+            f" ({int(told['destinations']['allowed'])} reached, {refused} requests to others refused), {NO_LENDER}"
         )
     else:
         unproved.append("that training sent nothing by itself: its job shared a network")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -85,6 +85,7 @@ class Ruling:
     unopened: tuple[tuple[str, str], ...]
     scan: Scan
     waived: tuple[Waived, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what goes on record: counts, names, thresholds."""
@@ -94,13 +95,17 @@ class Ruling:
             "cells_found": self.cells_found,
             "bytes_scanned": self.scan.bytes_scanned,
             "entries": self.scan.entries,
-            "unopened": [{"path": path, "why": why} for path, why in self.unopened],
+            "unopened": [self._unopened(path, why) for path, why in self.unopened],
             "threshold_bits": round(self.scan.threshold_bits, 1),
             "seconds": round(self.scan.seconds, 3),
             "scanner": SCANNER,
             "holders": [asdict(one) | {"columns": list(one.columns[:_NAMED])} for one in self.holders],
             "waived": [one.to_json() for one in self.waived],
         }
+
+    def _unopened(self, path: str, why: str) -> dict[str, str]:
+        digest = self.digests.get(root_of(path))
+        return {"path": path, "why": why, **({"sha256": digest} if digest else {})}
 
     def require_clear(self, what: str) -> None:
         """Raise `LeakFound` where *what* must not leave."""
@@ -128,11 +133,11 @@ def rule(
     rows, cells = _most(leaks), _cells(leaks)
     if rows or cells > max_cells or unopened:
         holders = tuple(_holders(leaks, rows > 0))
-        return Ruling("blocked", rows, cells, holders, tuple(unopened), scan)
+        return Ruling("blocked", rows, cells, holders, tuple(unopened), scan, digests=digests)
     verdict: Literal["clear", "warned", "waived"] = "waived" if waived or opened else "warned" if cells else "clear"
     rows, cells = _most(scan.leaks), _cells(scan.leaks)
     holders = tuple(_holders(scan.leaks, rows > 0))
-    return Ruling(verdict, rows, cells, holders, tuple(shut), scan, (*waived, *opened))
+    return Ruling(verdict, rows, cells, holders, tuple(shut), scan, (*waived, *opened), digests)
 
 
 def _sift(
@@ -143,14 +148,35 @@ def _sift(
     for one in waivers:
         scope, most = replace(one.scope, most=None), one.scope.most
         mine = [leak for leak in left if scope.covers(_find(leak, digests))]
-        if mine and (most is None or (_most(mine) or _cells(mine)) <= most):
-            waived += [Waived(find, one.told) for find in _finds(mine, digests)]
-            left = [leak for leak in left if leak not in mine and not _is_echo(leak, mine)]
+        alone = _alone(mine)
+        for these in ([leak for leak in mine if leak not in alone], alone):
+            if these and (most is None or (_most(these) or _cells(these)) <= most):
+                waived += [Waived(find, one.told) for find in _finds(these, digests)]
+                left = [leak for leak in left if leak not in these and not _is_echo(leak, these)]
     return waived, left
 
 
+def _alone(leaks: Sequence[Leak]) -> list[Leak]:
+    """Return the single values among *leaks* that are not of their rows: of another file, other columns, or too many.
+
+    Rows hold one value of a column each.
+    """
+    values: dict[tuple[Any, ...], list[Leak]] = {}
+    for leak in leaks:
+        if leak.what == "cells":
+            values.setdefault((root_of(leak.path), leak.source, leak.columns), []).append(leak)
+    alone = []
+    for (file, _, columns), cells in values.items():
+        whole = [leak for leak in leaks if leak.what != "cells" and root_of(leak.path) == file]
+        known = {name for leak in whole for name in leak.columns}
+        is_theirs = set(columns) <= known or any(not leak.columns for leak in whole)  # a line is a whole row
+        if not is_theirs or _cells(cells) > _most(whole):
+            alone += cells
+    return alone
+
+
 def _finds(leaks: Sequence[Leak], digests: Mapping[str, str]) -> Iterator[Find]:
-    """Yield what *leaks* come to, file by file: single values only of a file without whole rows."""
+    """Yield what *leaks* come to, file by file; single values that are of whole rows are told with them."""
     for file in dict.fromkeys(root_of(leak.path) for leak in leaks):
         mine = [leak for leak in leaks if root_of(leak.path) == file]
         for held in _holders(mine, _most(mine) > 0):
@@ -190,7 +216,7 @@ def refusal(what: str, told: Mapping[str, Any]) -> LeakFound:
     """Return the error that says why *what* must not leave, from a ruling as JSON."""
     holders = [Holder(**{**holder, "columns": tuple(holder["columns"])}) for holder in told["holders"]]
     lines = [holder.render() for holder in holders[:_NAMED]]
-    lines += [f"{part['path']} cannot be opened: {part['why']}" for part in told["unopened"][:_NAMED]]
+    lines += [_shut(part) for part in told["unopened"][:_NAMED]]
     beyond = max(0, len(holders) - _NAMED) + max(0, len(told["unopened"]) - _NAMED)
     advice = list(dict.fromkeys(holder.instead for holder in holders))[:3]
     if told["unopened"]:
@@ -201,6 +227,11 @@ def refusal(what: str, told: Mapping[str, Any]) -> LeakFound:
         wanted="no row, and single values within residency.max_cells of model.toml",
         next_action="use " + "; or ".join(advice) if holders else advice[0],
     )
+
+
+def _shut(part: Mapping[str, str]) -> str:
+    of = f" (sha256 {part['sha256']})" if "sha256" in part else ""
+    return f"{part['path']} cannot be opened: {part['why']}{of}"
 
 
 def _most(leaks: Iterable[Leak]) -> int:

@@ -22,11 +22,12 @@ class Column:
 
     Attributes:
         dtype: The type as Great Expectations names it; None where it is none that a suite should ask for.
-        low, high: Of numbers their ends, of dates their years.
+        low, high: Of numbers their ends, of dates their years; None where numbers are infinite.
         quartiles: First and third quartile of numbers.
         lengths: Shortest and longest text, in characters.
         categories: Values and how many rows have them, the most frequent first; empty where there are many.
         has_zone: Of dates with a time of day, whether they are instants.
+        infinite: How many rows have a number that is infinite.
         moves: Whether the values go on from blob to blob.
     """
 
@@ -42,6 +43,7 @@ class Column:
     lengths: tuple[int, int] | None = None
     categories: tuple[tuple[Any, int], ...] = ()
     has_zone: bool = False
+    infinite: int = 0
     moves: bool = False
 
     @property
@@ -81,8 +83,10 @@ def _column(sample: Sample, rows: pl.DataFrame, name: str, dtype: str) -> Column
         more["moves"] = moves(sample.frames, name)
     if kind in ("integer", "number"):
         numbers = known.cast(pl.Float64)
-        quartiles = tuple(float(numbers.quantile(at, "nearest") or 0) for at in (0.25, 0.75))
-        more |= {"low": numbers.min(), "high": numbers.max(), "quartiles": quartiles}
+        more["infinite"] = int(numbers.is_infinite().sum())
+        if not more["infinite"]:
+            quartiles = tuple(float(numbers.quantile(at, "nearest") or 0) for at in (0.25, 0.75))
+            more |= {"low": numbers.min(), "high": numbers.max(), "quartiles": quartiles}
     elif kind == "date":
         years = known.dt.year()
         more |= {

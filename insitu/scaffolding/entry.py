@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from insitu.options import DEFAULT_SITE
 
 FILE = "prefect.yaml"
 
@@ -16,20 +19,25 @@ _POOL = re.compile(r"^\s*pool: &pool\b", re.MULTILINE)
 def entry_of(model: str, site: str, text: str) -> str:
     """Return the entry for *model*, to stand in the file with *text*.
 
-    Where the file has no entry for *site*, those for `local` are its pattern: then it is one more of these.
+    Where the file has no entry for *site*, those for the default site are its pattern: then it is one more of these.
     """
-    sites = {str((one.get("parameters") or {}).get("site", "local")) for one in _deployments(text)}
-    at = site if site in sites else "local"
-    pool = "*pool" if at == "local" and _POOL.search(text) else f"{{name: insitu-{at}}}"
+    sites = {str((one.get("parameters") or {}).get("site", DEFAULT_SITE)) for one in _deployments(text)}
+    at = site if site in sites else DEFAULT_SITE
+    pool = "*pool" if at == DEFAULT_SITE and _POOL.search(text) else f"{{name: insitu-{at}}}"
     return (
-        f"  - name: {model}\n"
+        f"  - name: {_plain(model)}\n"
         "    entrypoint: flows/retrain.py:retrain\n"
         f"    description: Retrain the model {model} on all data that lies at the site.\n"
-        f"    tags: [insitu, {model}]\n"
-        f"    parameters: {{model: {model}, site: {at}}}\n"
+        f"    tags: [insitu, {_plain(model)}]\n"
+        f"    parameters: {{model: {_plain(model)}, site: {_plain(at)}}}\n"
         "    concurrency_limit: {limit: 1, collision_strategy: ENQUEUE} # the second run of a model waits\n"
         f"    work_pool: {pool}\n"
     )
+
+
+def _plain(name: str) -> str:
+    """Return *name* as YAML takes it for a text: null, 007 and 2026-10-01 would be none."""
+    return name if yaml.safe_load(name) == name else json.dumps(name)
 
 
 def with_entry(project: Path, model: str, site: str) -> str | None:

@@ -79,6 +79,8 @@ def _reasons(column: Column, target: Target, keys: Collection[str]) -> Iterator[
         yield "is a date: derive from it what is known before the outcome, such as the hour"
     if column.kind == "other":
         yield "is of a type that the template does not know"
+    if column.infinite:
+        yield f"is infinite in {column.infinite:,} of {column.rows:,} rows"
     if column.kind == "flag" and column.missing:
         yield "is a flag that is missing in some rows"
     if column.moves:
@@ -92,7 +94,7 @@ def _is_label(column: Column, target: Target, rows: pl.DataFrame) -> str | None:
     import polars as pl
 
     names = [column.name, target.column.name]
-    known = rows.select(names).drop_nulls()
+    known = rows.select(names).fill_nan(None).drop_nulls()
     if known.height < 2 or column.kind == "other":
         return None
     if column.categories and target.column.categories:

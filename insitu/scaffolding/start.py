@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from unicodedata import normalize
 
 from pydantic import TypeAdapter, ValidationError
 
-from insitu.errors import InsituError, UsageError
+from insitu.errors import UsageError
 from insitu.files import replace_file
 from insitu.scaffolding.bringing import bring
 from insitu.scaffolding.columns import columns_of
@@ -125,7 +126,7 @@ def begin(
     """
     require_free_name(site.project, name)
     source = find(site, data, name)
-    tell(f"looking at {len(source.blobs)} {'blob' if len(source.blobs) == 1 else 'blobs'}")
+    tell(f"looking at the data; blobs: {len(source.blobs):,}")
     sample = look(source.store, source.blobs)
     columns = columns_of(sample)
     _require_columns(keys, sample)
@@ -137,15 +138,12 @@ def begin(
         template, _spread(sample, target),
     )  # fmt: skip
     suite = suite_of(name, columns, keys, target.column.name, sample.rows.height)
-    copied: Sequence[str] = ()
     if source.brought_from:
-        assert isinstance(site.settings.data, FolderStore)
         tell(f"copying them to {site.data_place(source.container)}")
-        copied = bring(source, site.settings.data.root, sample.reading.delimiter, draft.holdout.share)
-    files, entry = _write(site, draft, suite)
+    files, copied, entry = _write(site, source, draft, suite)
     wanted = [one for one in RECIPES[template].requirements if one in _MODULES]
     missing = tuple(one for one in wanted if find_spec(_MODULES[one]) is None)
-    return Begun(draft, source, sample, len(suite["expectations"]), files, tuple(copied), entry, missing)
+    return Begun(draft, source, sample, len(suite["expectations"]), files, copied, entry, missing)
 
 
 def _require_columns(keys: Sequence[str], sample: Sample) -> None:
@@ -166,36 +164,66 @@ def _spread(sample: Sample, target: Target) -> float | None:
     """Return how far apart labels are that are numbers: their standard deviation."""
     if target.task == "classification":
         return None
-    spread = sample.rows[target.column.name].std()
+    labels = sample.rows[target.column.name]
+    spread = (labels.fill_nan(None) if labels.dtype.is_float() else labels).std()
     return float(spread) if isinstance(spread, float) else None
 
 
-def _write(site: Site, draft: Draft, suite: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    """Write suite, model and deployment, in this order; return the names, and the entry that found no place."""
+def _write(
+    site: Site, source: Source, draft: Draft, suite: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+    """Write data, suite, model and deployment, in this order; where one fails, those before it are removed.
+
+    Returns:
+        The files' names, those of the blobs that were brought, and the entry that found no place.
+    """
     project = site.project
-    texts = {"model.toml": model_toml(draft), **scripts(draft)}
-    replace_file(project / "data_checks" / f"{draft.name}.json", _suite_text(suite).encode())
-    staging, place = project / "models" / f".init-{uuid.uuid4().hex}", project / "models" / draft.name
+    copied: tuple[str, ...] = ()
+    checks, place = project / "data_checks" / f"{draft.name}.json", project / "models" / draft.name
+    suite_text = _suite_text(suite).encode()
+    with _staged(project, draft) as staged, ExitStack() as undo:
+        if source.brought_from:
+            assert isinstance(site.settings.data, FolderStore)
+            root = site.settings.data.root
+            copied = tuple(bring(source, root, draft.reading.delimiter, draft.holdout.share))
+            undo.callback(shutil.rmtree, root / source.container, ignore_errors=True)
+        replace_file(checks, suite_text)
+        undo.callback(checks.unlink, missing_ok=True)
+        names = sorted(path.name for path in staged.iterdir())
+        os.rename(staged, place)
+        undo.callback(shutil.rmtree, place, ignore_errors=True)
+        files, entry = _listed(site, draft.name)
+        undo.pop_all()  # all is there: nothing is undone
+    return (*(f"models/{draft.name}/{name}" for name in names), f"data_checks/{draft.name}.json", *files), copied, entry
+
+
+@contextmanager
+def _staged(project: Path, draft: Draft) -> Iterator[Path]:
+    """Yield the model's folder, to be renamed: what does not load is of no use to anybody, and comes no further."""
+    staging = project / "models" / f".init-{uuid.uuid4().hex}"
+    folder = staging / "models" / draft.name
     try:
-        for name, text in texts.items():
-            replace_file(staging / name, text.encode())
-        os.rename(staging, place)
-        load_model(project, draft.name, {})  # what does not load is of no use to anybody
-    except (InsituError, OSError):
+        for name, text in {"model.toml": model_toml(draft), **scripts(draft)}.items():
+            replace_file(folder / name, text.encode())
+        load_model(staging, draft.name, {})
+        yield folder
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        raise
-    files = [f"models/{draft.name}/{name}" for name in texts] + [f"data_checks/{draft.name}.json"]
-    listed = with_entry(project, draft.name, site.name)
+
+
+def _listed(site: Site, model: str) -> tuple[tuple[str, ...], str | None]:
+    """Add the deployment; return the file's name, or the entry that found no place in it."""
+    path = site.project / FILE
+    listed = with_entry(site.project, model, site.name)
     if listed is None:
-        path = project / FILE
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return tuple(files), None if f"name: {draft.name}\n" in text else entry_of(draft.name, site.name, text)
-    replace_file(project / FILE, listed.encode())
-    return (*files, FILE), None
+        return (), None if f"name: {model}\n" in text else entry_of(model, site.name, text)
+    replace_file(path, listed.encode())
+    return (FILE,), None
 
 
 def _suite_text(suite: dict[str, Any]) -> str:
     """Return the suite with an expectation per line, as people read it."""
-    lines = ",\n".join(f"    {json.dumps(one, ensure_ascii=False)}" for one in suite["expectations"])
+    lines = ",\n".join(f"    {json.dumps(one, ensure_ascii=False, allow_nan=False)}" for one in suite["expectations"])
     head = f'{{\n  "name": {json.dumps(suite["name"])},\n  "expectations": [\n'
     return f'{head}{lines}\n  ],\n  "meta": {json.dumps(suite["meta"])}\n}}\n'

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from insitu.scaffolding.columns import Column
@@ -65,7 +67,7 @@ def _about(column: Column, *, is_label: bool, names_row: bool) -> Iterator[dict[
         yield _expect("column_values_to_not_be_null", why, column=name, mostly=most)
     if names_row and column.kind != "text":
         return
-    if column.kind in ("integer", "number") and column.known and not column.moves:
+    if column.kind in ("integer", "number") and column.low is not None and not column.moves:
         yield from _numbers(column)
     elif column.kind == "date" and column.dtype and column.low is not None:  # days need a pass of their own
         first = f"{max(int(column.low) - _YEARS, 1):04d}-01-01T00:00:00{'+00:00' if column.has_zone else ''}"
@@ -92,27 +94,21 @@ def _numbers(column: Column) -> Iterator[dict[str, Any]]:
     assert column.low is not None
     assert column.high is not None
     assert column.quartiles is not None
-    room = (column.high - column.low) / 2 or abs(column.high) or 1.0
-    low, high = column.low - room, column.high + room
-    ends = {"min_value": 0.0 if column.low >= 0 else _rounded(low), "max_value": _rounded(high)}
+    room = column.high / 2 - column.low / 2 or abs(column.high) or 1.0
+    low = 0.0 if column.low >= 0 else _outwards(column.low - room, ROUND_FLOOR)
+    ends = {"min_value": low, "max_value": _outwards(column.high + room, ROUND_CEILING)}
     yield _expect("column_values_to_be_between", "As seen, with half of the range more on each side.",
                   column=column.name, **ends, mostly=1 - _TAIL)  # fmt: skip
     if column.known >= _MIDDLE_ROWS:
-        half = [_outwards(column.quartiles[0], math.floor), _outwards(column.quartiles[1], math.ceil)]
+        half = [_outwards(column.quartiles[0], ROUND_FLOOR), _outwards(column.quartiles[1], ROUND_CEILING)]
         yield _expect("column_quantile_values_to_be_between", "The middle stays within the middle half that was seen.",
                       column=column.name, quantile_ranges={"quantiles": [0.5], "value_ranges": [half]})  # fmt: skip
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _outwards(value: float, to: Callable[[float], float]) -> float:
-    """Return *value* with three significant digits, rounded up or down as *to* says."""
-    if value == 0:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
-    return _rounded(to(value / unit) * unit)
+def _outwards(value: float, rounding: str) -> float:
+    """Return *value* with three significant digits, never on its other side: to the nearest could be within a range."""
+    rounded = float(Context(prec=3, rounding=rounding).create_decimal(Decimal(repr(value))))
+    return max(-sys.float_info.max, min(rounded, sys.float_info.max))  # JSON knows no infinity
 
 
 def _texts(column: Column) -> Iterator[dict[str, Any]]:
@@ -125,4 +121,4 @@ def _texts(column: Column) -> Iterator[dict[str, Any]]:
     elif column.lengths:
         low, high = column.lengths
         yield _expect("column_value_lengths_to_be_between", "As seen, and twice as long.",
-                      column=column.name, min_value=max(low // 2, 1), max_value=2 * high, mostly=1 - _TAIL)  # fmt: skip
+                      column=column.name, min_value=low // 2, max_value=2 * high, mostly=1 - _TAIL)  # fmt: skip

@@ -70,7 +70,7 @@ def settle(columns: Sequence[Column], wishes: Wishes) -> Target | Question:
 
     Raises:
         UsageError: There is no such column or class, or the column cannot be predicted so.
-        DataError: No column can be predicted.
+        DataError: No column can be predicted, or the one that was named holds infinite values.
     """
     column = _column(columns, wishes.target)
     if isinstance(column, Question):
@@ -107,6 +107,12 @@ def _require_usable(column: Column) -> None:
         raise UsageError(f"{column.name} cannot be predicted", found=column.kind, wanted="numbers, flags or classes")
     if column.distinct < 2:
         raise UsageError(f"{column.name} cannot be predicted: it has one value only", wanted="two or more")
+    if column.infinite:
+        raise DataError(
+            f"{column.name} cannot be predicted: it has infinite values",
+            found=f"{column.infinite:,} of {column.rows:,} rows",
+            next_action="leave these rows out of the data, or their values empty",
+        )
     if column.name != column.name.strip():
         raise UsageError(f"the name of the column {column.name!r} has space around it", next_action="mend the header")
 

@@ -186,7 +186,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 def _values(draft: Draft) -> dict[str, str]:
     features, is_class = draft.features, draft.target.task == "classification"
-    left_out = "".join(f"#   {_one_line(name)}: {why}\n" for name, why in features.left_out.items())
+    left_out = "".join(f"#   {_one_line(f'{name}: {why}')}\n" for name, why in features.left_out.items())
     return {
         "about": f"{_one_line(_about(draft))[0].upper()}{_one_line(_about(draft))[1:]}.",
         "numbers": _listed(features.numbers),
@@ -280,10 +280,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "/").replace('"""', "'''")
+    """Return *text* as it can stand in a comment or docstring: nothing in it ends that, or is unseen."""
+    seen = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(seen.split()).replace("\\", "/").replace('"""', "'''")
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which only TOML wants escaped

@@ -285,7 +285,21 @@ def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_t
     assert about["HostConfig"]["NetworkMode"] == "none"
     assert emulator.key not in json.dumps([about, proxy])
     assert [mount["RW"] for mount in about["Mounts"] if mount["Destination"] == str(secret)] == [False]
+    shared = {mount["Name"] for mount in about["Mounts"] if mount["Type"] == "volume"}
+    assert [m["Destination"] for m in proxy["Mounts"] if m["Name"] in shared] == ["/opt/insitu/door"]
+    assert [m["Destination"] for m in proxy["Mounts"] if m["Name"] not in shared] == ["/opt/insitu/job"]
+    assert proxy["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
+    assert proxy["HostConfig"]["Memory"]
     jobs.cancel(job_id)
+    assert containers(docker) == []
+    assert docker("volume", "ls", "--quiet") == ""
+    again = jobs.submit("other", site.spec("hang"))
+    site.trains(again)
+    docker("kill", proxy_name(again))
+    error = site.ended(again).error
+    assert error is not None
+    assert error.what == f"the proxy of the edge job {again} ended before the job: that reached its stores no more"
+    jobs.cancel(again)
     assert containers(docker) == []
     result = json.loads((jobs.output(job_id) / "result.json").read_text())
     assert result["network"] == "proxy"

@@ -13,8 +13,10 @@ from deploy_helpers import Estate
 
 from insitu.cli import main
 from insitu.errors import SignatureRefused
+from insitu.journal import Journal
 from insitu.lineage import close, finished
 from insitu.runs import open_run
+from insitu.waivers import WAIVED
 
 
 def test_alias_and_tag_go_back_and_the_next_challenger_meets_the_version_that_is_in_place(estate: Estate) -> None:
@@ -140,6 +142,21 @@ def test_what_cannot_be_is_said_and_changes_nothing(estate: Estate) -> None:
     wrong = estate.insitu("rollback", "flights", "--reason", " ", exit_code=2)
     assert "a reason" in wrong["error"]["what"]
     assert (estate.champion, estate.tagged("latest")) == ("1", estate.tagged("1"))
+
+
+def test_a_version_whose_waiver_does_not_count_any_more_stays_where_it_is(estate: Estate) -> None:
+    key = estate.insitu("show", "flights", "1")["run_key"]
+    find = {"what": "rows", "file": "model/m", "estimator": None, "columns": [], "count": 1}
+    waiver = {"record": "waivers/flights/1.json", "digest": "sha256:gone"}
+    Journal(open_run(estate.root, "flights", "local").site.state, "flights", key).keep(
+        WAIVED, [{**find, "waiver": waiver}]
+    )
+    latest = estate.tagged("latest")
+    wrong = estate.insitu("rollback", "flights", exit_code=1)["error"]
+    assert wrong["code"] == "E-LEAK"
+    assert "its waiver is gone" in wrong["found"]
+    assert (estate.champion, estate.tagged("latest")) == ("2", latest)
+    assert "rolled back" not in str(estate.insitu("history", "flights"))
 
 
 def test_an_order_that_nobody_signed_is_refused(estate: Estate) -> None:

@@ -22,7 +22,7 @@ from insitu.errors import SettingsError
 from insitu.provisioning import bring_about, plan
 from insitu.settings import load_site
 
-ERROR = "E-TRAIN the job failed\n  found:  exit code 3\n  next:   see the log in var/jobs\n"
+ERROR = "E-TRAIN the job failed\n  found:  exit code 3\n  next:   mend the column of-a-person\n"
 SETTINGS = """
 [notify]
 tell = ["failed", "awaiting-approval"]
@@ -51,10 +51,11 @@ def inbox() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     httpd.shutdown()
 
 
-def ends(server: PrefectServer, kind: str, name: str, message: str) -> str:
-    """Let a run of the flow *retrain* reach a state; return its id."""
+def ends(server: PrefectServer, kind: str, name: str, message: str | None, site: str = "local") -> str:
+    """Let a run of the flow *retrain* at *site* reach a state; return its id."""
     flow = server.ask("/flows/", {"name": "retrain"})["id"]
-    run = server.ask("/flow_runs/", {"flow_id": flow, "name": "a name", "parameters": {"model": "flights"}})["id"]
+    given = {"flow_id": flow, "name": "a name", "parameters": {"model": "flights"}, "tags": [f"site:{site}"]}
+    run = server.ask("/flow_runs/", given)["id"]
     for state in ({"type": "RUNNING"}, {"type": kind, "name": name, "message": message}):
         server.ask(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
     return str(run)
@@ -99,23 +100,30 @@ def test_a_failure_and_a_question_are_told_and_a_verdict_only_to_those_who_want_
         assert not server.holds("secret-of-the-webhook")
 
         ends(server, "COMPLETED", "NotPromoted", "Rejected: roc_auc is 0.55, wanted at least 0.6")
+        ends(server, "FAILED", "Failed", ERROR, site="clinic")  # the server is shared
+        ends(server, "PAUSED", "Paused", None)
+        ends(server, "CRASHED", "Crashed", "its process is gone")
         ends(server, "COMPLETED", "AwaitingApproval", "AwaitingApproval: roc_auc is in doubt")
         failed = ends(server, "FAILED", "Failed", ERROR)
-        wait_until(lambda: len(came) >= 2 and len(slack_came) >= 2, 60, "two messages on each channel")
+        wait_until(lambda: len(came) >= 4 and len(slack_came) >= 4, 60, "four messages on each channel")
         told = {message["subject"]: message["text"] for message in came}
-        assert sorted(told) == ["flights: AwaitingApproval", "flights: Failed E-TRAIN"]
-        assert told["flights: Failed E-TRAIN"].startswith("next: see the log in var/jobs\n")
+        assert sorted(message["subject"] for message in came) == [
+            "flights: AwaitingApproval", "flights: Crashed", "flights: Failed E-TRAIN", "flights: Paused",
+        ]  # fmt: skip
+        assert told["flights: Failed E-TRAIN"].startswith("next: insitu explain E-TRAIN\n")
+        assert told["flights: Crashed"].startswith("next: see the log of the run\n")
+        assert "insitu approve flights" in told["flights: Paused"]
         assert failed in told["flights: Failed E-TRAIN"]
         assert "insitu approve flights" in told["flights: AwaitingApproval"]
         assert any(message["text"].startswith("*flights: Failed E-TRAIN*") for message in slack_came)
         everything = json.dumps(came + slack_came)
-        assert not any(text in everything for text in ("roc_auc", "exit code", "a name"))
+        assert not any(text in everything for text in ("roc_auc", "exit code", "a name", "of-a-person"))
 
         site_of(tmp_path, said.replace('"failed", ', '"not-promoted", '))
         assert deployed(server, project)["automation insitu-local-failed"] == "remove it"
         ends(server, "COMPLETED", "NotPromoted", "Rejected: roc_auc is 0.55, wanted at least 0.6")
-        wait_until(lambda: len(came) >= 3, 60, "the verdict")
-        assert (came[2]["subject"], "roc_auc" in came[2]["text"]) == ("flights: NotPromoted", False)
+        wait_until(lambda: len(came) >= 5, 60, "the verdict")
+        assert (came[4]["subject"], "roc_auc" in came[4]["text"]) == ("flights: NotPromoted", False)
 
     site_of(tmp_path, "")
     assert set(deployed(server, project).values()) == {"remove it"}

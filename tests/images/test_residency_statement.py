@@ -51,7 +51,7 @@ def verified(made: Attested) -> Verified:
 def test_what_was_looked_for_and_what_was_not_are_told(tmp_path: Path) -> None:
     found = verified(stated(tmp_path))
     assert any("281,373 of 281,373 rows were looked for" in line for line in found.proved)
-    assert any("had no way out to any network" in line for line in found.proved)
+    assert any("saw no network but its own loopback, and none of the daemons" in line for line in found.proved)
     assert any("7 objects had been listed before they left" in line for line in found.proved)
     assert any("XOR" in line for line in found.unproved)
     assert not any("no residency statement" in line for line in found.unproved)
@@ -70,7 +70,7 @@ def test_of_a_proxy_counts_are_told_and_no_name(tmp_path: Path) -> None:
         "refused": {"ada-lovelace-1815.example:443": 2, "elsewhere.example:443": 1},
     }
     made = stated(tmp_path, network="proxy", destinations=asked)
-    proved = "no way out but a proxy that led to the site's stores alone (1 reached, 3 requests to others refused)"
+    proved = "no network but a proxy that led to the site's stores alone (1 reached, 3 requests to others refused)"
     assert any(proved in line for line in verified(made).proved)
     layout = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert held_by(layout, ["ada-lovelace-1815", "hub.example", "had listed"]) == []

@@ -82,7 +82,8 @@ def add_run(site: Site, number: int, days: int, model: str = "flights", **change
         "publication": {"reference": images.reference(version), "digest": digest, "champion": True},
         **changes,
     }
-    for what in ("snapshot", "train", "containerize", "egress", "report"):
+    audited = ("waived", "blob-names", "egress", "egress-signed", "egress-head")
+    for what in ("snapshot", "train", "containerize", "report", *audited):
         write_json(site.state, f"runs/{model}/{key}/{what}.json", {"of": number})
     write_json(site.state, f"runs/{model}/{key}/record.json", record)
     write_json(site.state, f"jobs/{key}/spec.json", {"of": number})

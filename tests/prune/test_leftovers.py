@@ -126,6 +126,11 @@ def test_a_base_that_the_site_names_no_more_goes_when_it_has_lain_for_long(site:
     bases = BlobFolder(site.settings.images.root / ".bases")
     old, lately = (bases.add(content, "layer") for content in (b"old", b"lately"))
     age(bases.path(old.digest), 31)
+    other = site.project / "deployments/sites/other.toml"
+    text = (site.project / "deployments/sites/local.toml").read_text()
+    for base, kept in ((f"oci:bases@{old.digest}", True), ("torn", True), (f"oci:bases@{lately.digest}", False)):
+        other.write_text(text.replace("[images]", f'[images]\nbase = "{base}"'))
+        assert of_kind(site, "kept base") == ([] if kept else [old.digest.removeprefix("sha256:")])
     assert of_kind(site, "kept base", do_it=True) == [old.digest.removeprefix("sha256:")]
     assert (bases.holds(old), bases.holds(lately)) == (False, True)
 

@@ -39,6 +39,9 @@ from insitu.wiring import Site
 from insitu.withdrawals import Rollback
 
 EVERYTHING = {"image", "model version", "job folder", "state"}
+KEPT = {
+    f"{name}.json" for name in ("record", "train", "waived", "blob-names", "egress", "egress-signed", "egress-head")
+}
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_what_nothing_needs_goes_and_its_record_stays_and_says_so(site: Site) ->
     for number in range(1, 6):
         key, gone = key_of(number), number < 4
         left = {name.rpartition("/")[2] for name in site.state.names(f"runs/flights/{key}/")}
-        assert (left == {"record.json", "egress.json", "train.json"}) is gone
+        assert (left == KEPT) is gone
         assert (site.project / "var/jobs" / key).exists() is not gone
         assert bool(list(site.state.names(f"jobs/{key}"))) is not gone
         assert ("pruned" in read_json(site.state, f"runs/flights/{key}/record.json")) is gone
@@ -285,7 +288,7 @@ def test_a_version_that_was_pruned_is_no_way_back(site: Site) -> None:
 
 def test_records_go_only_where_the_site_says_so_and_after_the_rest(site: Site) -> None:
     rules = RULES.model_copy(update={"keep_records_days": 120})
-    for left in ({"egress.json", "record.json", "train.json"}, set()):
+    for left in (KEPT, set()):
         prune_all(site, rules, do_it=True)
         found = {name.rpartition("/")[2] for name in site.state.names(f"runs/flights/{key_of(1)}/")}
         assert found == left

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from insitu.errors import LeakFound
 from insitu.residency.decode import folder_parts
-from insitu.residency.scan import Scanner, Source
+from insitu.residency.scan import Leak, Scan, Scanner, Source
 from insitu.residency.sources import Matrix
 from insitu.residency.verdict import Allowance, Ruling, rule
 from insitu.residency.waivers import Scope
@@ -111,3 +111,37 @@ def test_what_cannot_be_opened_is_waived_by_its_own_name_alone(scanner: Scanner,
     ruling = ruled(scanner, output, ALL, Scope("unopened", file="model/weights.7z"))
     assert ruling.verdict == "waived"
     assert [one.find.what for one in ruling.waived] == ["rows", "unopened"]
+
+
+def held(what: str, columns: tuple[str, ...], count: int) -> Leak:
+    return Leak(FILE, what, ("the batch",), columns, frozenset(range(count)), "number")
+
+
+@pytest.mark.parametrize(
+    ("column", "count", "most", "verdict", "told"),
+    [
+        ("ssn", 10_000, 1, "blocked", []),
+        ("ssn", 10_000, None, "waived", [("rows", 1), ("cells", 10_000)]),
+        ("ssn", 10_000, 10_000, "waived", [("rows", 1), ("cells", 10_000)]),
+        ("a", 10_000, 1, "blocked", []),  # one row has one value of it
+        ("a", 1, 1, "waived", [("rows", 1)]),
+    ],
+)
+def test_single_values_beside_waived_rows_are_counted_and_told(
+    column: str, count: int, most: int | None, verdict: str, told: list[tuple[str, int]]
+) -> None:
+    leaks = (held("rows", ("a", "b"), 1), held("cells", (column,), count))
+    waiver = Allowance(Scope("records", file=FILE, most=most), {"number": 1})
+    ruling = rule(Scan(leaks, (), 1, 1.0, 1, 1.0, 0.0), waivers=[waiver])
+    assert ruling.verdict == verdict
+    assert [(one.find.what, one.find.count) for one in ruling.waived] == told
+    assert [(one.what, one.columns) for one in ruling.holders] == [
+        ("cells", (column,)) if verdict == "blocked" else ("rows", ("a", "b"))
+    ]
+
+
+def test_the_error_names_the_digest_of_what_cannot_be_opened(scanner: Scanner, output: Path) -> None:
+    (output / FILE).write_bytes(locked := b"7z\xbc\xaf\x27\x1c" + bytes(64))
+    with pytest.raises(LeakFound) as refused:
+        ruled(scanner, output).require_clear("the model")
+    assert f"sha256 {sha256(locked).hexdigest()}" in str(refused.value.found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 from pathlib import Path
 
 import pandas as pd
+import polars as pl
 import pytest
 from customer_data import Init, customers
 
@@ -70,6 +72,12 @@ def test_a_folder_is_copied_as_it_is_and_the_latest_blob_is_the_holdout(init: In
     assert run.model.data.reading.types == {"seit": "timestamp"}
     compile((project / "models/laeden-2/train.py").read_text(), "train.py", "exec")
     assert [entry.said.name for entry in read_entries(project)] == ["flights", "back", "new-data", "laeden-2"]
+
+
+def test_a_name_that_yaml_would_read_as_a_date_is_quoted(init: Init, project: Path) -> None:
+    (project.parent / "d.csv").write_bytes(windows(customers(1)))
+    assert "prefect.yaml" in init("2026-10-01", "--data", str(project.parent / "d.csv"), *ANSWERS).stdout
+    assert read_entries(project)[-1].said.name == "2026-10-01"
 
 
 def test_data_that_lies_at_the_site_is_used_in_place(init: Init, project: Path) -> None:
@@ -139,6 +147,36 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(
     assert sorted(path for path in project.rglob("*") if path.name != "var") == before
 
 
+INFINITE = "x,target\n" + "".join(f"{n % 7},{'inf' if n == 3 else n / 3}\n" for n in range(300))
+
+
+def test_infinite_labels_are_refused_and_leave_nothing(init: Init, project: Path) -> None:
+    file, before = project.parent / "d.csv", sorted(project.rglob("*"))
+    file.write_text(INFINITE)
+    assert "1 of 300 rows" in init("m-1", "--data", str(file), code=4).stderr
+    assert sorted(path for path in project.rglob("*") if path.name != "var") == before
+    file.write_text(INFINITE.replace("inf", ""))
+    init("m-1", "--data", str(file))
+
+
+def test_where_the_last_step_fails_the_others_are_undone(init: Init, project: Path) -> None:
+    file, listed = project.parent / "d.csv", (project / "prefect.yaml").read_bytes()
+    file.write_bytes(windows(customers(1)))
+    (project / "prefect.yaml").write_bytes(listed + "# für Öl\n".encode("latin-1"))
+    before = sorted(path for path in project.rglob("*") if "var" not in path.parts)
+    init("m-1", "--data", str(file), *ANSWERS, code=1)
+    assert sorted(path for path in project.rglob("*") if "var" not in path.parts) == before
+    (project / "prefect.yaml").write_bytes(listed)
+    init("m-1", "--data", str(file), *ANSWERS)
+
+
+def test_labels_that_are_not_known_leave_a_margin(init: Init, project: Path) -> None:
+    file, labels = project.parent / "nan.parquet", [float("nan") if n == 3 else n / 3 for n in range(300)]
+    pl.DataFrame({"x": [n % 7 for n in range(300)], "target": labels}).write_parquet(file)
+    init("m-1", "--data", str(file))
+    assert "margin = 0.58" in (project / "models/m-1/model.toml").read_text()
+
+
 def test_nothing_is_overwritten(init: Init, project: Path) -> None:
     file = project.parent / "d.csv"
     file.write_bytes(windows(customers(1)))
@@ -169,3 +207,17 @@ def test_an_index_without_a_name_and_odd_names_are_no_obstacle(init: Init, proje
     compile((project / "models/odd/train.py").read_text(), "train.py", "exec")
     train, holdout = rows_of(open_run(project, "odd", "local"))
     assert len(train) + len(holdout) == len(frame)
+
+
+@pytest.mark.parametrize("template", ["sklearn", "lightgbm", "pytorch"])
+def test_no_text_of_a_header_becomes_code(template: str, init: Init, project: Path) -> None:
+    said = "print('run from the header')"
+    target = f'lab\n{said}\r{said}\x0c{said}\u2028{said}\x7f"""\\'
+    frame = customers(1)[["Größe (cm)"]].assign(**{target: [0, 1] * 200, f"again\n{said}": [0, 1] * 200})
+    frame.to_parquet(project.parent / "odd.parquet")
+    answers = ("--target", target, "--template", template)
+    init("odd", "--data", str(project.parent / "odd.parquet"), *answers)
+    assert open_run(project, "odd", "local").model.target.label_column == target
+    tree = ast.parse((project / "models/odd/train.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not any("header" in ast.unparse(call) for call in calls)

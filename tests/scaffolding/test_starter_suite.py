@@ -66,6 +66,48 @@ def test_what_is_broken_does_not_pass(broken: Break, judged: Callable[[list[pd.D
     assert not judged([rows.head(len(rows) // 2), rows.tail(len(rows) - len(rows) // 2)]).success
 
 
+def odd_numbers(rows: int) -> dict[str, np.ndarray]:
+    """Return columns of numbers: far from zero and close together, negative, huge, tiny, and many at random."""
+    rng, share = np.random.default_rng(5), np.linspace(0, 1, rows)
+    columns = {
+        "years": 2013 + np.round(share),
+        "two": 1001 + np.round(2 * share),
+        "seconds": 1.6e9 + np.round(1e5 * share),
+        "before": -2014 + np.round(share),
+        "huge": (share * 2 - 1) * 1.7e308,
+        "tiny": share * 2e-322,
+        "nearly one": 1 - 1e-12 * share,
+        "one": np.where(share < 0.5, -1e-9, -1.0),
+        "infinite": np.where(share < 0.5, np.inf, share),
+    }
+    for number in range(40):
+        offset, width = rng.choice([-1, 0, 1]) * 10.0 ** rng.uniform(-12, 12), 10.0 ** rng.uniform(-12, 12)
+        drawn = rng.lognormal(0, 2, rows) if number % 2 else rng.random(rows)
+        columns[f"random {number}"] = np.round(offset + width * drawn) if number % 4 == 0 else offset + width * drawn
+    return columns
+
+
+def test_any_numbers_and_texts_pass_the_suite_that_was_made_of_them(init: Init, project: Path) -> None:
+    rows = pd.DataFrame({"target": [0, 1] * 100, "remark": [""] * 10 + [f"{n} {'x' * (n % 30)}" for n in range(190)]})
+    rows = rows.assign(**odd_numbers(len(rows)))
+    rows.to_parquet(project.parent / "odd.parquet")
+    told = json.loads(init("odd", "--data", str(project.parent / "odd.parquet"), "--json").stdout)
+    assert told["left_out"]["infinite"] == "is infinite in 100 of 200 rows"
+
+    run = open_run(project, "odd", "local")
+    suite = load_suite(run.suite_file)
+    report = validate(suite, run.site.data("odd"), run.batch, reading=run.model.data.reading)
+    assert report.success, [one for one in report.outcomes if not one.success]
+    ends = {
+        one["kwargs"]["column"]: (one["kwargs"]["min_value"], one["kwargs"]["max_value"])
+        for one in json.loads(run.suite_file.read_text())["expectations"]
+        if one["type"] == "expect_column_values_to_be_between"
+    }
+    assert ends["years"] == (0, 2020)
+    assert ends["before"] == (-2020, -2010)
+    assert "infinite" not in ends
+
+
 def test_no_rare_value_is_written_down(init: Init, project: Path) -> None:
     rows = customers(1)
     rows.loc[3, "Straße"] = "Geheimweg"

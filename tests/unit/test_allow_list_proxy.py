@@ -9,18 +9,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import wait_until
 
-from insitu.edge.proxy import EAR, listening, request_in
+from insitu.edge.proxy import EAR, QUESTION, listening, request_in
 from insitu.enclosure import endpoint, without_network
 
 TRIES = """
-import json, subprocess, sys, urllib.error, urllib.request
+import json, os, subprocess, sys, urllib.error, urllib.request
 from insitu.edge.isolation import raise_loopback, reach, use_proxy
 
 def look(address):
@@ -38,6 +39,7 @@ seen = [look(address) for address in sys.argv[1].split(",")]
 child = "import socket; socket.create_connection(('192.0.2.1', 443), 5)"
 alone = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
 print(json.dumps({"seen": seen, "child": "unreachable" in alone.stderr, **reach()}))
+assert not os.path.exists(os.path.dirname(os.environ["INSITU_PROXY"]))
 """
 
 
@@ -47,6 +49,7 @@ class Echo(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append(self.requestline)  # type: ignore[attr-defined]
+        self.server.hosts.append(self.headers.get_all("Host"))  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -61,10 +64,10 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, list[str]]]:
+def server(hosts: list[list[str]] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Run a server of this machine; yield its endpoint and what it is asked."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as running:
-        running.asked = []  # type: ignore[attr-defined]
+        running.asked, running.hosts = [], hosts if hosts is not None else []  # type: ignore[attr-defined]
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{running.server_address[1]}", running.asked  # type: ignore[attr-defined]
         running.shutdown()
@@ -137,6 +140,45 @@ def test_a_second_request_behind_an_allowed_one_goes_nowhere(tmp_path: Path) -> 
             assert heard(client).count(b"200 OK") == 1
     assert len(asked) == 1
     assert nothing == []
+
+
+def test_the_destination_hears_the_host_that_is_listed_and_no_other(tmp_path: Path) -> None:
+    hosts: list[list[str]] = []
+    with server(hosts) as (store, _):
+        listening(tmp_path / "proxy", [store])
+        for header, code in (("Host", b" 200 "), (" Host ", b" 200 "), ("A: b\nHost", b" 403 ")):
+            with ear_of(tmp_path / "proxy") as client:
+                client.sendall(
+                    f"POST http://{store}/ HTTP/1.1\r\nContent-Length: 1\r\n{header}: other.example\r\n\r\nx".encode()
+                )
+                assert code in heard(client).partition(b"\r\n")[0]
+    assert hosts == [[store], [store]]
+
+
+def test_a_proxy_out_of_descriptors_goes_on_when_there_are_some_again(tmp_path: Path) -> None:
+    path, limit = tmp_path / "proxy", 16
+    command = f"ulimit -n {limit}; exec {sys.executable} -m insitu.edge.proxy at {path} hub.example:443"
+
+    def connected() -> socket.socket:
+        door = socket.socket(socket.AF_UNIX)
+        door.settimeout(10)
+        door.connect(str(path))
+        return door
+
+    with subprocess.Popen(["sh", "-c", command]) as proxy, ExitStack() as waiting:
+        waiting.callback(proxy.kill)
+        wait_until(path.exists, 20, "the proxy")
+        held = [waiting.enter_context(connected()) for _ in range(limit)]
+        wait_until(lambda: len([*Path(f"/proc/{proxy.pid}/fd").iterdir()]) == limit, 20, "want of descriptors")
+        for door in held:
+            door.close()
+        for _ in range(limit):
+            with connected() as door, socket.socket() as some:
+                socket.send_fds(door, [QUESTION], [some.fileno()])
+                assert b"hub.example" in door.recv(1 << 16)
+            with connected() as door, open(os.devnull) as nothing:
+                socket.send_fds(door, [QUESTION], [nothing.fileno()])
+                assert door.recv(1 << 16) == b""
 
 
 def test_names_that_a_job_makes_up_are_few_and_look_like_names(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from insitu.acts import Act
-from insitu.clearing import account_of, note_leaving, note_metrics, over
+from insitu.capacity import account_of, note_leaving, note_metrics, over
 from insitu.errors import DecisionRefused
 from insitu.gate import Decision, Verdict
 from insitu.residency.waivers import Scope
@@ -75,7 +76,9 @@ def test_a_model_that_nobody_measured_waits_where_there_is_a_limit(project: Path
 
 
 def test_what_is_rejected_anyway_asks_nobody(project: Path) -> None:
-    assert judged(trained(project, max_capacity_share=0.1), "reject").outcome == "Rejected"
+    decision = judged(trained(project, max_capacity_share=0.1), "reject")
+    assert decision.outcome == "Rejected"
+    assert "residency.max_capacity_share 0.1" in decision.reasons[-1]  # which an override signs
 
 
 def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
@@ -83,7 +86,8 @@ def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
     account = account_of(run)
     for _ in range(2):
         note_metrics(run)
-        note_leaving(run)
+        with note_leaving(run):
+            pass
     assert [(entry["run_key"], entry["rows"]) for entry in account.entries()] == [(run.key, 200)]
     account.take("another run", "another model", 400)
     assert over(run) == ()  # it left before that
@@ -91,6 +95,18 @@ def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
     value = {"residency": {"verdict": "clear", "capacity": {**CAPACITY, "rows": 201}}}
     run.journal.keep("train", {"seconds": 1.0, "value": value})
     assert "601 of 1,000 rows could have left" in "".join(over(run))
+
+
+def test_a_model_that_is_refused_stays_on_the_account_with_its_metrics_alone(project: Path) -> None:
+    run = trained(project)
+    for body, rows in ((refuse, 4), (lambda: None, 200), (refuse, 200)):  # what left once has left
+        with suppress(DecisionRefused), note_leaving(run):
+            body()
+        assert [entry["rows"] for entry in account_of(run).entries()] == [rows]
+
+
+def refuse() -> None:
+    raise DecisionRefused("not now")
 
 
 def test_a_waiver_over_so_many_rows_lets_it_go_unasked_and_no_more(project: Path) -> None:

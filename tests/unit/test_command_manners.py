@@ -59,6 +59,7 @@ def test_with_json_a_wrong_option_is_answered_in_json_too(path: tuple[str, ...])
     assert "--no-such-option" in done.stderr
 
 
+SOMEBODYS_KEY = "tests/unit/somebody.pub"
 EXIT_CODES = {
     "help": (["--help"], 0),
     "all errors": (["explain"], 0),
@@ -68,7 +69,7 @@ EXIT_CODES = {
     "an unknown site": (["doctor", "--site", "locl"], 2),
     "an unknown error": (["explain", "E-NONE"], 2),
     "a shell that has no completion": (["completion", "tcsh"], 2),
-    "a bundle that is no bundle": (["verify", "README.md"], 1),
+    "a bundle that is no bundle": (["verify", "README.md", "--key", SOMEBODYS_KEY], 1),
     "no project": (["history", "flights", "--project", "/"], 2),
 }
 

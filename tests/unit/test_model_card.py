@@ -86,6 +86,14 @@ def test_the_card_of_prefect_has_pictures_and_no_value_of_the_data(project: Path
     assert "How to call it" not in text  # nothing is published
 
 
+def test_a_card_tells_one_class_from_the_others_without_naming_it(project: Path) -> None:
+    run = past_run(project, 1)
+    settings = {**run.inputs["settings"], "target": {"task": "classification", "label_column": "c", "label_is": TOKEN}}
+    text = card_of(whole(run.journal.entry("record")), Kept(settings=settings)).markdown
+    assert "predicts**: one class of c (classification)" in text
+    assert TOKEN not in text
+
+
 def test_a_pruned_run_has_a_card_of_its_record(project: Path) -> None:
     run = past_run(project, 1)
     record = whole(run.journal.entry("record")) | {"pruned": "2013-02-01T00:00:00+00:00", "marks": ["pruned"]}

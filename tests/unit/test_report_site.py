@@ -108,6 +108,17 @@ def test_a_page_is_drawn_again_when_what_it_shows_changed(project: Path) -> None
     assert "deployed to line-1" in page(project, "flights/index.html")
 
 
+def test_a_card_is_drawn_again_when_the_files_of_its_job_are_there(project: Path) -> None:
+    past_run(project, 1)
+    report(project)
+    assert "clock" not in words(page(project, "flights/v1.html"))
+    golden = project / "var/jobs/job-1/golden.json"
+    golden.parent.mkdir(parents=True)
+    golden.write_text(json.dumps({"request": {"dataframe_split": {"columns": ["o'clock"], "data": [[17]]}}}))
+    report(project)
+    assert "clock" in words(page(project, "flights/v1.html"))
+
+
 def test_cards_of_runs_that_are_gone_go_and_the_audits_of_people_stay(project: Path) -> None:
     run = past_run(project, 1)
     report(project)

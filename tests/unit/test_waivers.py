@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from small_images import small_image
 
 from insitu.acts import Act
 from insitu.adapters.local.blobs import FolderBlobs
-from insitu.egress import EGRESS, Door
+from insitu.adapters.local.images import LayoutImages
+from insitu.egress import EGRESS, HEAD, Door, sign_ledger
 from insitu.errors import LeakFound, UsageError
 from insitu.images.transfer import Sent
 from insitu.journal import Journal
 from insitu.residency.waivers import Find, Scope
 from insitu.signing import Keys, SigningKey
-from insitu.waivers import Known, Waivers
+from insitu.waivers import WAIVED, Known, Waivers
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)
@@ -112,3 +114,40 @@ def test_the_door_lets_a_file_out_by_a_waiver_that_counts_and_by_no_other(waiver
     with pytest.raises(LeakFound):
         door.file(replace(sent, sha256="b" * 64), scan)
     assert len(door.journal.entry(EGRESS)) == 1
+
+
+def test_another_waiver_takes_over_no_more_than_it_lets_pass_in_all(waivers: Waivers) -> None:
+    one, two = (waivers.give(Scope("records", file=name), ACT, LATER, NOW) for name in ("a", "b"))
+    found = [{**waived(known)[0], "file": name} for known, name in ((one, "a"), (two, "b"))]
+    for number in (1, 2):
+        waivers.revoke(number, Act("revocation", "Bob", "no"), NOW)
+    waivers.give(Scope("records", columns=("age",), most=150), ACT, LATER, NOW)
+    assert len(waivers.settled(found[:1], NOW)) == 1
+    with pytest.raises(LeakFound, match="not waived any more"):
+        waivers.settled(found, NOW)
+    waivers.give(Scope("records", columns=("age",), most=200), ACT, LATER, NOW)
+    assert len(waivers.settled(found, NOW)) == 2
+
+
+def test_a_published_image_goes_on_while_its_waiver_counts(waivers: Waivers, tmp_path: Path) -> None:
+    door = Door(Journal(waivers.state, "tiny", "f" * 64), waivers)
+    images, digest = small_image(tmp_path / "images", "1")
+    assert isinstance(images, LayoutImages)
+    door.journal.keep(WAIVED, waived(waivers.give(SCOPE, ACT, LATER, NOW)))
+    door.published("bundle", "here", images, digest)
+    waivers.revoke(1, Act("revocation", "Bob", "no"), NOW)
+    with pytest.raises(LeakFound, match="not waived any more"):
+        door.published("bundle", "there", images, digest)
+    assert [one["destination"] for one in door.journal.entry(EGRESS)] == ["here"]
+
+
+def test_a_ledger_whose_signature_was_taken_away_is_not_signed_anew(waivers: Waivers) -> None:
+    door = Door(journal := Journal(waivers.state, "tiny", "f" * 64), waivers)
+    for size in (1, 2):
+        door.file(Sent("model file m", "registry", size, str(size) * 64), None)
+    sign_ledger(journal, waivers.keys)
+    journal.keep("record", {})
+    waivers.state.delete(journal.name(HEAD), etag=waivers.state.stat(journal.name(HEAD)).etag)
+    journal.keep(EGRESS, journal.entry(EGRESS)[:1])
+    sign_ledger(journal, waivers.keys)
+    assert journal.entry(HEAD) is None

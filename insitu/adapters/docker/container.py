@@ -23,8 +23,11 @@ CODE = "/opt/insitu/job"
 """Where a container has the job's code."""
 
 _SCRATCH = "/tmp"  # noqa: S108 - a volume of the container's own: on disk, where a tmpfs would be memory
-_DOOR = f"{_SCRATCH}/insitu-proxy"
-"""The socket through which a job without a network hands its proxy a way in."""
+_DOOR = "/opt/insitu/door"
+_SOCKET = f"{_DOOR}/at/proxy"
+"""Where a job without a network hands its proxy a way in; all that the two share, for the proxy has a network."""
+
+_PROXY_BYTES = 512_000_000
 
 _PLAIN = {"HOME": _SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
 _BOUNDS: dict[str, Any] = {
@@ -47,7 +50,7 @@ class Container:
     def create(self, client: docker.APIClient, image: str, launch: Launch) -> None:
         """Create the job's container; one of its name that is there stays as it is."""
         limit = self.training.memory_mb and self.training.memory_mb * 1_000_000
-        proxied = {PROXY: _DOOR} if self.listed else {}
+        proxied = {PROXY: _SOCKET} if self.listed else {}
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.training.gpu else None
         host_config = client.create_host_config(
             mounts=self.mounts(),
@@ -69,7 +72,7 @@ class Container:
             user=self.user(),
             environment={**launch.environ, **self._surroundings(), **proxied},
             labels=labels,
-            volumes=[CODE, _SCRATCH],
+            volumes=[CODE, _SCRATCH, *([_DOOR] if self.listed else [])],
             host_config=host_config,
         )
 
@@ -79,34 +82,44 @@ class Container:
         stores = (self.settings.data, self.settings.state) if self.training.isolated else ()
         return tuple(sorted({endpoint(one.account_url) for one in stores if not isinstance(one, FolderStore)}))
 
-    def ensure_proxy(self, job_id: str) -> None:
-        """Let the proxy of a job that is created run beside it, unless it needs none; see `DockerHost`."""
+    def ensure_proxy(self, job_id: str, archive: bytes) -> None:
+        """Let the proxy of a job that is created run beside it, unless it needs none; see `DockerHost`.
+
+        It has the code of *archive*, too, but not that of the job's container: a job may write what it owns. Once it
+        has ended it is of no use, for the job's ear is lost; so nothing starts it again.
+        """
         name, job = proxy_name(job_id), self.host.container(container_name(job_id))
         if not self.listed or job is None:
             return
 
+        (door,) = (one["Name"] for one in job["Mounts"] if one["Destination"] == _DOOR)
+
         def create(client: docker.APIClient) -> None:
             host_config = client.create_host_config(
-                volumes_from=[container_name(job_id)],
+                mounts=[Mount(_DOOR, door, type="volume")],
                 read_only=True,
                 network_mode=self.training.network,
-                restart_policy={"Name": "on-failure"},
+                mem_limit=_PROXY_BYTES,
+                memswap_limit=_PROXY_BYTES,
                 **_BOUNDS,
             )
             _unless_there(
                 client.create_container,
                 job["Image"],
-                ["python", "-m", "insitu.edge.proxy", "at", _DOOR, ",".join(self.listed)],
+                ["python", "-s", "-P", "-m", "insitu.edge.proxy", "at", _SOCKET, ",".join(self.listed)],
                 name=name,
                 entrypoint=[],
                 working_dir=CODE,
                 user=self.user(),
-                environment=self._way_out() | _PLAIN,
+                environment=self._way_out() | _PLAIN | {"PYTHONPATH": CODE},
                 labels={"io.insitu.proxy_of": job_id},
+                volumes=[CODE],
                 host_config=host_config,
             )
 
         self.host.ask(create, "create the proxy of a job")
+        self.host.ask(lambda client: client.put_archive(name, CODE, archive), "take the code of a proxy")
+        self.host.ask(lambda client: client.put_archive(name, _DOOR, _open_folder("at")), "take the door of a job")
         self.host.ask(lambda client: client.start(name), "start the proxy of a job")
 
     def mounts(self) -> list[Mount]:
@@ -167,6 +180,15 @@ def archive_of(folder: Path) -> bytes:
             info.mode = 0o755 if path.is_dir() or info.mode & 0o100 else 0o644
             with path.open("rb") if path.is_file() else io.BytesIO() as content:
                 tar.addfile(info, content)
+    return buffer.getvalue()
+
+
+def _open_folder(name: str) -> bytes:
+    """Return a tar archive with a folder in which everybody may make files: a new volume is root's."""
+    buffer, info = io.BytesIO(), tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o1777
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.addfile(info)
     return buffer.getvalue()
 
 

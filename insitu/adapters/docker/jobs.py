@@ -57,7 +57,7 @@ class DockerLauncher:
             if found is None or _state(found) == "created":
                 archive = archive_of(launch.code)
                 self.host.ask(lambda client: client.put_archive(name, CODE, archive), "take the code of a job")
-                Container(self.host, self.settings, self.training).ensure_proxy(launch.job_id)
+                Container(self.host, self.settings, self.training).ensure_proxy(launch.job_id, archive)
                 self.host.ask(lambda client: client.start(name), "start a container")
         except NotReady as error:
             self.remove(launch.job_id)
@@ -71,7 +71,8 @@ class DockerLauncher:
         if found is None or _state(found) == "created":
             return None
         if _state(found) not in ("exited", "dead"):  # running, paused, restarting, or a word that is new
-            return JobStatus("running")
+            death = self._without_proxy(job_id)
+            return JobStatus("failed", death) if death else JobStatus("running")
         if found["State"]["ExitCode"] == 0:
             return JobStatus("completed")
         return JobStatus("failed", self.death(job_id) or self._last_words(job_id))
@@ -99,8 +100,9 @@ class DockerLauncher:
             time.sleep(_LOOK_S)
 
     def death(self, job_id: str) -> InsituError | None:
-        """Return why the container, or something in it, was killed; None when it was not."""
-        found = self._ended(container_name(job_id))
+        """Return why the container, or something in it, or its proxy was killed; None when none was."""
+        alone = self._without_proxy(job_id)
+        found = self._ended(container_name(job_id), _GRACE_S if alone is None else 0)
         state = found.get("State", {})
         if state.get("OOMKilled"):
             limit = self.training.memory_mb
@@ -116,6 +118,17 @@ class DockerLauncher:
                 found="exit code 137",
                 next_action="see whether the host ran out of memory, or was started anew; then start again",
             )
+        return alone
+
+    def _without_proxy(self, job_id: str) -> InsituError | None:
+        """Return that the job has a proxy which ended; None when it has none, or one that runs."""
+        proxy = self.host.container(proxy_name(job_id))
+        if proxy and _state(proxy) in ("exited", "dead"):
+            return TrainingFailed(
+                f"the proxy of the edge job {job_id} ended before the job: that reached its stores no more",
+                found=f"exit code {proxy['State']['ExitCode']} of container {proxy_name(job_id)}",
+                next_action="see whether the Docker host ran out of memory, or somebody ended it; then start again",
+            )
         return None
 
     def _last_words(self, job_id: str) -> InsituError:
@@ -129,9 +142,9 @@ class DockerLauncher:
             next_action=f"see whether user {user} may read {secret} there, and reaches the site's state",
         )
 
-    def _ended(self, name: str) -> Mapping[str, Any]:
+    def _ended(self, name: str, grace_s: int) -> Mapping[str, Any]:
         """Return the container, once it has ended: only then Docker tells whether memory was short."""
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + grace_s
         while True:
             found = self.host.container(name) or {}
             if _state(found) != "running" or time.monotonic() > deadline:

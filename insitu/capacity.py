@@ -7,9 +7,11 @@ of model.toml says, and waivers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from insitu.errors import DecisionRefused, EgressRefused, LeakFound
 from insitu.residency.account import Account
 from insitu.residency.capacity import metrics_bound
 from insitu.residency.waivers import Find
@@ -36,10 +38,17 @@ def over(run: Run) -> tuple[str, ...]:
     return () if _is_waived(run, capacity) else tuple(_beyond(run, capacity))
 
 
-def note_leaving(run: Run) -> None:
-    """Put on account what the run's model could hold, before its files go anywhere."""
-    if capacity := _capacity(run):
-        account_of(run).take(run.key, run.model.name, capacity["rows"])
+@contextmanager
+def note_leaving(run: Run) -> Iterator[None]:
+    """Put on account what the run's model could hold, before its files go anywhere; not where the body refuses them."""
+    capacity, account = _capacity(run), account_of(run)
+    is_new = capacity is not None and account.take(run.key, run.model.name, capacity["rows"])
+    try:
+        yield
+    except (DecisionRefused, EgressRefused, LeakFound):
+        if capacity and is_new:
+            account.give_back(run.key, metrics_bound(capacity))
+        raise
 
 
 def note_metrics(run: Run) -> None:

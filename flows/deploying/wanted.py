@@ -45,7 +45,7 @@ def wanted(project: Path, entry: Entry) -> Facts:
         "work_pool_name": said.work_pool.name,
         "work_queue_name": said.work_pool.work_queue_name,
         "job_variables": said.work_pool.job_variables,
-        "tags": sorted({*said.tags, site_tag(entry.site)}),
+        "tags": sorted({site_tag(entry.site), *(tag for tag in said.tags if not tag.startswith(site_tag("")))}),
         "concurrency_limit": limit and limit.limit,
         "concurrency_options": limit and limit.model_dump(exclude={"limit"}),
         "schedules": {schedule.slug: _schedule(schedule) for schedule in said.schedules},

@@ -28,7 +28,7 @@ def entry_of(model: str, site: str, text: str) -> str:
         f"  - name: {_plain(model)}\n"
         "    entrypoint: flows/retrain.py:retrain\n"
         f"    description: Retrain the model {model} on all data that lies at the site.\n"
-        f"    tags: [insitu, {_plain(model)}]\n"
+        f"    tags: [insitu, {_plain(model)}, {json.dumps(f'site:{at}')}]\n"
         f"    parameters: {{model: {_plain(model)}, site: {_plain(at)}}}\n"
         "    concurrency_limit: {limit: 1, collision_strategy: ENQUEUE} # the second run of a model waits\n"
         f"    work_pool: {pool}\n"

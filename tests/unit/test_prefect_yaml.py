@@ -75,7 +75,7 @@ MISTAKES = {
         'GX_ANALYTICS_ENABLED: "{{ $INSITU_PROJEKT }}"',
         ["$INSITU_PROJEKT, which is not set", "did you mean INSITU_PROJECT?"],
     ),
-    "a template that nothing fills in": ("    tags: [insitu]", '    tags: ["{{ build.tag }}"]', ["{{ build.tag }}"]),
+    "a template that nothing fills in": ("    tags: [insitu, ", '    tags: ["{{ build.tag }}", ', ["{{ build.tag }}"]),
     "an impossible time": ('"0 3 * * *"', '"0 25 * * *"', ["schedules[0].cron", "five fields of cron"]),
     "an unknown time zone": ("timezone: UTC", "timezone: europe/berlin", ["did you mean Europe/Berlin?"]),
     "two ways to say when": (

@@ -12,7 +12,7 @@ retrain: .venv/.ready ## Retrain the example model on real data, end to end. MON
 
 test: .venv/.spark check ## Check and test everything; on Debian as root, install the system parts first.
 	@tests/system-parts.sh
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: .venv/.ready ## Lint, types, and the direction of imports.
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,12 @@ from insitu.images.contents import app_recipe
 from insitu.images.environment import environment_recipe, serving_requirements
 from insitu.images.layers import build_layer
 from insitu.settings import AzureBlobStore, SecretSource
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that run whole flows, or one process is left alone with the longest of them at the end."""
+    flows = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -flows[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,21 @@ import os
 import signal
 import socket
 import sys
+import threading
+from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 SOCKET = "FLOWS_WARM_SOCKET"
 """The variable that holds the path of the warm process's socket."""
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> None:
     """Hand the run over, pass signals on, and end with its exit code."""
     worker = os.getppid()
+    # They wait until the run is there. A handler in Python would not run while the answer is waited for, if the
+    # signal came a moment before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     try:
         os.setsid()  # a signal to the worker's group is no word about this run: the worker says how it ends
         warm = socket.socket(socket.AF_UNIX)
@@ -37,22 +43,30 @@ def main() -> None:
 
 
 def _exit_code(pid: int, answers: IO[bytes]) -> int:
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, lambda number, _: os.kill(pid, number))
+    threading.Thread(target=_pass_signals_on, args=[pid], daemon=True).start()
     told: dict[str, Any] = json.loads(answers.readline() or '{"code": 1}')  # the warm process died, and the run with it
     return int(told["code"])
+
+
+def _pass_signals_on(pid: int) -> NoReturn:
+    while True:
+        number = signal.sigwait(_PASSED_ON)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _end_like(code: int) -> None:
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 
 
 def _run_here(worker: int, why: str) -> NoReturn:
     print(f"a fresh process does the run: {why}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     os.execv(sys.executable, [sys.executable, "-m", "flows.running.engine", str(worker)])  # noqa: S606 - our own command
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,7 @@ from flow_helpers import (
 from loopback import wait_until
 from planted import leaks, planted
 from prefect_server import PrefectServer, prefect_server
+from warm_commands import warm_commands
 
 ROWS = 1500
 MONTHS = (1, 2, 3)
@@ -82,8 +84,16 @@ def extract(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def door(workshop: Path, server: PrefectServer, surroundings: dict[str, str]) -> Iterator[Path]:
+    """That of a process which retrains at once, on our server."""
+    environ = surroundings | {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(server.home)}
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder, warm_commands(Path(folder) / "door", environ) as ours:
+        yield ours  # the path of a socket has to be short
+
+
+@pytest.fixture(scope="session")
 def new_project(
-    workshop: Path, extract: Path, server: PrefectServer, surroundings: dict[str, str], layer_cache: Path
+    workshop: Path, extract: Path, server: PrefectServer, surroundings: dict[str, str], layer_cache: Path, door: Path
 ) -> Iterator[NewProject]:
     """Make a project: the repository's own models, suites and sites, and some months of data.
 
@@ -107,7 +117,7 @@ def new_project(
         settings = settings.replace('"train.py"', '"rehearse.py"').replace("margin = 0.01", "margin = 0.3")
         (model / "model.toml").write_text(settings)
         shutil.copytree(layer_cache, root / "var" / "images" / ".cache" / "layers", copy_function=os.link)
-        made.append(Project(root, environ))
+        made.append(Project(root, environ, door))
         for month in MONTHS:
             put_month(made[-1], extract, month)
         return made[-1]

@@ -12,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from planted import require_silence
+from warm_commands import warm_command
 
 INSITU = Path(sys.executable).parent / "insitu"
 REPO = Path(__file__).parents[2]
@@ -67,6 +68,8 @@ class Project:
 
     root: Path
     environ: Mapping[str, str] = field(repr=False)
+    door: Path | None = None
+    """That of a process which does commands at once; see `warm_commands`."""
 
     @property
     def var(self) -> Path:
@@ -74,20 +77,26 @@ class Project:
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """Start the installed command in a folder of the project."""
+        return self._start([str(INSITU), *arguments], variables, start_new_session=True)
+
+    def run(self, *arguments: str, **variables: str) -> Done:
+        """Run the installed command to its end; a fork of the warm process retrains where that has its settings."""
+        if self.door is None or arguments[0] != "retrain" or any(name.startswith("PREFECT_") for name in variables):
+            return finish(self.start(*arguments, **variables))
+        command, handed = warm_command(self.door, arguments)
+        return finish(self._start(command, variables | handed))
+
+    def _start(self, command: list[str], variables: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(INSITU), *arguments],
+            command,
             cwd=self.root / "models",
             env={**self.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
+            **options,
         )
-
-    def run(self, *arguments: str, **variables: str) -> Done:
-        """Run the installed command to its end."""
-        return finish(self.start(*arguments, **variables))
 
     def retrain(self, *options: str, **variables: str) -> Done:
         return self.run("retrain", "flights", *options, **variables)
@@ -97,7 +106,7 @@ class Project:
         heavy = self.var / "images" / ".cache"
         ignore = shutil.ignore_patterns("scoring", ".cache")
         shutil.copytree(self.root, root, symlinks=True, ignore=ignore)
-        twin = Project(root, self.environ)
+        twin = replace(self, root=root)
         if heavy.is_dir():
             shutil.copytree(heavy, root / "var" / "images" / ".cache", copy_function=os.link)
         twin._move_mlflow(self.root)

@@ -75,7 +75,7 @@ def test_a_run_has_the_folder_the_outputs_and_the_exit_code_of_its_own(tmp_path:
 
 @pytest.mark.usefixtures("warm")
 def test_sigterm_reaches_the_run_which_may_end_as_it_likes(tmp_path: Path) -> None:
-    code = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); print('on', flush=True); time.sleep(60)"
+    code = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('on', flush=True); signal.sigwait([15]); sys.exit(5)"
     polite, rude = hand_over(tmp_path, code), hand_over(tmp_path, "print('on', flush=True); time.sleep(60)")
     for run, code_after in ((polite, 5), (rude, -signal.SIGTERM)):
         assert run.stdout

@@ -93,8 +93,9 @@ def limit(place: Place) -> None:
     digest = f"sha256:{sha256(content).hexdigest()}"
     started = urllib3.request("POST", f"http://{place.host}/v2/limit/blobs/uploads/")
     headers = {"Content-Type": "application/octet-stream"}
-    put = urllib3.request("PUT", f"{started.headers['Location']}&digest={digest}", body=content, headers=headers)
-    assert put.status == 201
+    url = f"{started.headers['Location']}&digest={digest}"
+    put = urllib3.request("PUT", url, body=content, headers=headers, timeout=600, retries=False)
+    assert put.status == 201, put.data
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Any
 from insitu.decisions import Kept
 from insitu.egress import EGRESS, SIGNED
 from insitu.images.attest import attach_statements
+from insitu.images.bills import bill_of_materials, bill_of_software, software_layers
 from insitu.images.described import describe
 from insitu.images.inventory import inventory
-from insitu.images.statements import bill_of_materials, decision, model_signature, provenance, residency
+from insitu.images.statements import decision, model_signature, provenance, residency
 from insitu.journal import Journal
 from insitu.residency.ledger import head
 from insitu.residency.names import outward
@@ -45,8 +46,11 @@ def attest_image(run: Run, digest: str, allowed: Kept) -> None:
     _settle_ledger(run.journal)
     _settle_waivers(run)
     _settle_names(run)
-    inside = inventory(images, image.layers, run.site.settings.images.root / ".cache" / "inventories")
+    notes = run.site.settings.images.root / ".cache" / "inventories"
+    software = inventory(images, software_layers(image), notes)
+    inside = software.below(inventory(images, image.layers[-1:], notes))
     statements = (
+        bill_of_software(image, software),
         bill_of_materials(image, inside),
         provenance(image, run.site.name, _files(trained), _batch(run)),
         decision(image, run.site.state.read(allowed.name)),

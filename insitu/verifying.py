@@ -7,13 +7,14 @@ trusted key, and what is said must agree with what is there; anything that does 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from insitu.decisions import Record
 from insitu.errors import SignatureRefused
 from insitu.images.attest import Attested, Foreign, attestations
+from insitu.images.bills import software_layers
 from insitu.images.claims import (
     check_cleared,
     check_decision,
@@ -21,12 +22,15 @@ from insitu.images.claims import (
     check_model,
     check_origin,
     check_provenance,
+    check_software,
+    is_about_software,
     require,
     require_own_words,
+    require_subject,
     residency_lines,
 )
 from insitu.images.described import BASE_DIGEST, LABEL, REVISION, Described, describe
-from insitu.images.inventory import Inventory, inventory
+from insitu.images.inventory import inventory
 from insitu.images.reading import verified_copy
 from insitu.images.statements import (
     DECISION,
@@ -99,14 +103,16 @@ def verify_image(
     found = list(attestations(images, digest, trusted))
     ours = [one for one in found if isinstance(one, Attested)]
     foreign = [one for one in found if isinstance(one, Foreign)]
-    signed = {kind: [one for one in ours if one.kind == kind] for kind in TITLES}
+    software = [one for one in ours if is_about_software(image, one)]
+    own = [one for one in ours if one not in software]
+    signed = {kind: [one for one in own if one.kind == kind] for kind in TITLES}
     _require_all(images, signed, foreign)
     require_own_words(image)
-    proved, doubts, ended = _check_said(image, ours, signed, trusted, now or datetime.now(UTC))
+    proved, doubts, ended = _check_said(image, own, signed, trusted, now or datetime.now(UTC))
     hashed_bytes = image.manifest.size_bytes + image.config.size_bytes
     if not quick:
         hashed_bytes += _hash_layers(images, image)
-        proved += _check_inside(image, inventory(images, image.layers), signed)
+        proved += _check_inside(images, image, signed, software)
     return Verified(
         image=images.name,
         digest=digest,
@@ -133,7 +139,7 @@ def _check_said(
     """
     for one in ours:
         if one.kind != MODEL:  # which is about the model
-            require(one, "subject", one.subject, image.manifest.digest.removeprefix("sha256:"))
+            require_subject(one, image.manifest.digest.removeprefix("sha256:"))
     for one in signed[PROVENANCE]:
         check_provenance(image, one)
     records = [check_decision(image, one, trusted) for one in signed[DECISION]]
@@ -198,10 +204,19 @@ def _hash_layers(images: ImageRegistry, image: Described) -> int:
     return sum(layer.size_bytes for layer in image.layers)
 
 
-def _check_inside(image: Described, inside: Inventory, signed: Mapping[str, list[Attested]]) -> list[str]:
-    """Return what the layers prove; raise where a statement says something else than they hold."""
+def _check_inside(
+    images: ImageRegistry, image: Described, signed: Mapping[str, list[Attested]], software: list[Attested]
+) -> list[str]:
+    """Return what the layers prove; raise where a statement says something else than they hold.
+
+    Of an image without an SBOM of its *software* the SBOM of the image must list that, too.
+    """
+    below, above = inventory(images, software_layers(image)), inventory(images, image.layers[-1:])
+    inside = below.below(above)
+    for one in software:
+        check_software(below, one)
     for one in signed[SBOM]:
-        check_materials(image, inside, one)
+        check_materials(image, replace(above, model=inside.model) if software else inside, one, linked=bool(software))
     for one in signed[MODEL]:
         check_model(inside, one)
     for one in signed[PROVENANCE]:

@@ -35,13 +35,13 @@ class Attested:
     Attributes:
         manifest: Digest of the manifest that attaches it.
         key: Id of the key.
-        subject: Hex sha256 of what it is about; empty when it does not say.
+        subjects: Hex sha256 of each thing that it is about; empty for one of which it does not say that.
     """
 
     manifest: str
     key: str
     kind: str
-    subject: str
+    subjects: tuple[str, ...]
     predicate: Mapping[str, Any]
 
     @property
@@ -175,16 +175,15 @@ def _opened(name: str, kind: str, envelope: bytes, key: PublicKey) -> Attested:
     try:
         statement = json.loads(payload)
         says, subjects = (statement["_type"], statement["predicateType"]), statement["subject"]
-        subject, predicate = dict(subjects[0]["digest"]), dict(statement["predicate"])
-    except (ValueError, KeyError, TypeError, IndexError):
+        about = tuple(str(dict(one["digest"]).get("sha256", "")) for one in subjects)
+        predicate = dict(statement["predicate"])
+    except (ValueError, KeyError, TypeError):
         raise SignatureRefused(f"{what} holds no in-toto statement") from None
     if says != (STATEMENT_TYPE, kind):
         raise SignatureRefused(
             f"{what} holds another statement than its manifest says", found=", ".join(map(str, says)), wanted=kind
         )
-    if len(subjects) != 1:
-        raise SignatureRefused(f"{what} is not about one thing", found=f"{len(subjects)} subjects", wanted="1 subject")
-    return Attested(name, key.id, kind, str(subject.get("sha256", "")), predicate)
+    return Attested(name, key.id, kind, about, predicate)
 
 
 def _descriptor(kind: str, content: bytes) -> Descriptor:

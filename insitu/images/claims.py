@@ -6,22 +6,22 @@ Every function raises `SignatureRefused` that names the statement and what of it
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
 from insitu.decisions import Record, opened
 from insitu.errors import SignatureRefused
 from insitu.images.attest import Attested
+from insitu.images.bills import materials_in, materials_of, software_in, software_of, subjects_of_software
 from insitu.images.described import LABEL, REVISION, Described
 from insitu.images.inventory import Inventory
 from insitu.images.statements import (
     BUILD_TYPE,
     OWN_FILES,
     PARAMETERS,
+    SBOM,
     base_of,
-    materials_in,
-    materials_of,
     model_digest,
 )
 from insitu.residency.statement import lines
@@ -41,6 +41,17 @@ def require(one: Attested, what: str, found: Any, wanted: Any) -> None:
             wanted=_short(wanted),
             next_action=_ANEW,
         )
+
+
+def require_subject(one: Attested, wanted: str) -> None:
+    """Raise unless a statement is about one thing, whose hex sha256 is *wanted*."""
+    if len(one.subjects) != 1:
+        raise SignatureRefused(
+            f"the {one.title} ({one.manifest[:19]}) is not about one thing",
+            found=f"{len(one.subjects)} subjects",
+            wanted="1 subject",
+        )
+    require(one, "subject", one.subjects[0], wanted)
 
 
 def _short(value: Any) -> str:
@@ -99,13 +110,27 @@ def residency_lines(one: Attested) -> tuple[list[str], list[str]]:
         raise SignatureRefused(f"the residency statement ({one.manifest[:19]}) is not one that insitu writes") from None
 
 
-def check_materials(image: Described, inside: Inventory, one: Attested) -> None:
-    """Raise unless the SBOM lists what the layers hold, and nothing else."""
+def is_about_software(image: Described, one: Attested) -> bool:
+    """Tell whether it is an SBOM of the image's layers below that of the model, rather than of the image."""
+    return one.kind == SBOM and one.subjects == subjects_of_software(image)
+
+
+def check_software(software: Inventory, one: Attested) -> None:
+    """Raise unless the SBOM of the layers below the model's lists what they hold, and nothing else."""
+    _compare(one, software_of, software_in(software))
+
+
+def check_materials(image: Described, inside: Inventory, one: Attested, *, linked: bool) -> None:
+    """Raise unless the SBOM of the image lists what the layers hold, and nothing else; see `materials_in`."""
+    _compare(one, materials_of, materials_in(image, inside, linked=linked))
+
+
+def _compare(one: Attested, read: Callable[[Mapping[str, Any]], dict[str, Any]], there: Mapping[str, Any]) -> None:
     try:
-        claimed = materials_of(one.predicate)
+        claimed = read(one.predicate)
     except (KeyError, TypeError, ValueError, StopIteration):
         raise SignatureRefused(f"the SBOM ({one.manifest[:19]}) is not one that insitu writes") from None
-    for what, wanted in materials_in(image, inside).items():
+    for what, wanted in there.items():
         require(one, what, claimed[what], wanted)
 
 
@@ -118,7 +143,7 @@ def check_model(inside: Inventory, one: Attested) -> None:
         raise SignatureRefused(f"the model signature ({one.manifest[:19]}) is not one that insitu writes") from None
     require(one, "method", method, ("files", "sha256"))
     require(one, "files of the model", files, dict(inside.model))
-    require(one, "subject", one.subject, model_digest(files))
+    require_subject(one, model_digest(files))
 
 
 def check_origin(inside: Inventory, one: Attested) -> None:

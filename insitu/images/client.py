@@ -99,15 +99,23 @@ class RegistryImages:
         return answer.status != 404
 
     def mount_blob(self, descriptor: Descriptor) -> bool:
-        """Take the blob over from a repository beside this one; tell whether that was done."""
-        for other in self.beside(descriptor.digest)[:_BESIDE]:
-            path = f"blobs/uploads/?mount={descriptor.digest}&from={quote(other)}"
+        """Take the blob over from a repository beside this one; tell whether it is here.
+
+        Where no other may have it, it is taken over from this one itself: a registry that does not have it expects it
+        then, so that one request asks for it and begins the upload.
+        """
+        digest = descriptor.digest
+        others = self.beside(digest)[:_BESIDE]
+        if others and self.has_blob(digest):
+            return True
+        for other in others or (self.repository,):
+            path = f"blobs/uploads/?mount={digest}&from={quote(other)}"
             with suppress(PublishFailed, AccessRefused):  # who may not read there sends it
-                answer = self._connection.ask("POST", path, known=(201, 202), other=other)
+                answer = self._connection.ask("POST", path, known=(201, 202), other=other if others else "")
                 if answer.status == 201:
-                    return True
-                self._started[descriptor.digest] = answer  # the registry expects the blob instead
-        return False
+                    return bool(others) or self.has_blob(digest)  # its own may be gone, though it says otherwise
+                self._started[digest] = answer
+        return not others and digest not in self._started and self.has_blob(digest)
 
     def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Store the file *path* under its digest; see `Upload.run`."""

@@ -26,6 +26,7 @@ MODEL_FOLDER = "opt/insitu/model"
 _IDENTITY = {"model_uuid", "utc_time_created", "run_id", "artifact_path", "model_id", "model_size_bytes"}
 _VOLATILE = {*_IDENTITY, "saved_input_example_info"}
 _EXAMPLES = {"input_example.json", "serving_input_example.json", "input_example.npz"}
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without its C library
 _NOT_SERVED = {*_EXAMPLES, "MLmodel", "registered_model_meta"}
 
 
@@ -76,7 +77,7 @@ def runtime_of(onnx: Path | None) -> Runtime:
 
 def _read(model_folder: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((model_folder / "MLmodel").read_bytes())
+        found = yaml.load((model_folder / "MLmodel").read_bytes(), _SafeLoader)  # noqa: S506  as safe, five times as fast
     except (OSError, yaml.YAMLError) as exc:
         raise ImageFailed(
             f"{model_folder.name} is not a model of MLflow's format",

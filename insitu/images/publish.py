@@ -58,7 +58,9 @@ def publish_image(
         held = [there for there in named.values() if there]
         if not any(descriptor.digest == digest for descriptor, _ in held):
             _send_image(image, held, transfer)
-        _attach_all(digest, transfer)
+        # a folder is looked into for nothing, and refuses no manifest
+        known = set() if target.local_blob(digest) else _attached([there.digest for there, _ in held], source)
+        _attach_all(digest, transfer, known)
     for tag in tags:
         there = named[tag]
         if there is None or there[0].digest != digest:
@@ -119,15 +121,23 @@ def _lacking(
     for config, layers in map(parts_of, manifests):
         parts |= {layer.digest: (f"{what} layer", layer) for layer in layers}
         parts.setdefault(config.digest, (f"{what} configuration", config))
-    return [
-        (name, part)
-        for name, part in parts.values()
-        if part.digest not in known and not target.has_blob(part.digest) and not target.mount_blob(part)
-    ]
+    return [(name, part) for name, part in parts.values() if part.digest not in known and not target.mount_blob(part)]
 
 
-def _attach_all(subject: str, transfer: Transfer) -> None:
-    """Attach to *subject* what is attached to it in the source, and to that what is attached to that."""
+def _attached(images: Sequence[str], source: ImageRegistry) -> set[str]:
+    """Return what the attestations of other images are made of: a tag moved to those after they were attached."""
+    manifests = (source.resolve(one.digest) for image in images for one in source.referrers(image))
+    return {blob for found in manifests if found for blob in blobs_of(found[1])}
+
+
+def _attach_all(subject: str, transfer: Transfer, known: set[str]) -> None:
+    """Attach to *subject* what is attached to it in the source, and to that what is attached to that.
+
+    Args:
+        subject: Digest of a manifest.
+        transfer: From where, and to where.
+        known: Blobs that the target had when a tag was moved last; looked for when it misses one.
+    """
     source, target, attempts = transfer.source, transfer.target, _ATTEMPTS
     wanted = source.referrers(subject)
     while missing := _missing(wanted, target, subject):
@@ -138,12 +148,17 @@ def _attach_all(subject: str, transfer: Transfer) -> None:
                 next_action="run again: others may change the list",
             )
         manifests = [(one, _found(source, one.digest)[1]) for one in missing]
-        transfer.copy(_lacking("attestation", [manifest for _, manifest in manifests], set(), target))
+        transfer.copy(_lacking("attestation", [manifest for _, manifest in manifests], known, target))
         for one in missing:
             transfer.note("attestation manifest", one)
-        target.attach(subject, *manifests)  # all at once: a list that the registry does not keep is written once
+        try:
+            target.attach(subject, *manifests)  # all at once: a list that the registry does not keep is written once
+        except PublishFailed:
+            if not known:
+                raise
+            known = set()
     for one in wanted:
-        _attach_all(one.digest, transfer)
+        _attach_all(one.digest, transfer, known)
 
 
 def _missing(wanted: Sequence[Descriptor], target: ImageRegistry, subject: str) -> list[Descriptor]:

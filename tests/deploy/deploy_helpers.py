@@ -114,20 +114,16 @@ def _registered(run: Run) -> ModelVersion:
 
 
 def _built(run: Run, version: str) -> BuiltImage:
-    """Put an image into the layout that holds a file: nobody starts it."""
+    """Put an image into the layout that holds a file in each of two layers: nobody starts it."""
     images = LayoutImages(run.site.settings.images.root / "flights")
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as archive:
-        info = tarfile.TarInfo("opt/insitu/model/MLmodel")
-        info.size = len(run.key)
-        archive.addfile(info, io.BytesIO(run.key.encode()))
-    layer = _blob(images, _LAYER, gzip.compress(tar.getvalue(), mtime=0), run)
+    tars = [_tar("opt/python/bin/python3", b"no program"), _tar("opt/insitu/model/MLmodel", run.key.encode())]
+    layers = [_blob(images, _LAYER, gzip.compress(tar, mtime=0), run) for tar in tars]
     decided = require_allowed(run).record.statement
     labels = {"io.insitu.model": "flights", "io.insitu.version": version, "io.insitu.run_key": run.key}
     labels |= {"io.insitu.batch_fingerprint": run.batch.fingerprint, "io.insitu.code": run.code_hash}
     labels |= {"io.insitu.decision": decided}
     settings = {"Env": [], "Entrypoint": ["/opt/python/bin/python3", "-m", "insitu_serving"], "Labels": labels}
-    diff_ids = [f"sha256:{sha256(tar.getvalue()).hexdigest()}"]
+    diff_ids = [f"sha256:{sha256(tar).hexdigest()}" for tar in tars]
     config = _blob(
         images,
         CONFIG_TYPE,
@@ -137,17 +133,29 @@ def _built(run: Run, version: str) -> BuiltImage:
                 "os": "linux",
                 "config": settings,
                 "rootfs": {"type": "layers", "diff_ids": diff_ids},
-                "history": [{"created_by": "insitu: model"}],
+                "history": [{"created_by": "insitu: base"}, {"created_by": "insitu: model"}],
             }
         ),
         run,
     )
     parts = {"mediaType": MANIFEST_TYPE, "schemaVersion": 2, "annotations": labels}
-    manifest = canonical(parts | {"config": to_json(config), "layers": [to_json(layer)]})
+    manifest = canonical(parts | {"config": to_json(config), "layers": list(map(to_json, layers))})
     digest = f"sha256:{sha256(manifest).hexdigest()}"
     images.put_manifest(Descriptor(MANIFEST_TYPE, digest, len(manifest)), manifest)
-    told = {"title": "model", "digest": layer.digest, "size_bytes": layer.size_bytes}
-    return BuiltImage(digest, len(manifest), (told,), "onnx", 0.0, decision=decided)
+    told = [
+        {"title": title, "digest": layer.digest, "size_bytes": layer.size_bytes}
+        for title, layer in zip(("base", "model"), layers, strict=True)
+    ]
+    return BuiltImage(digest, len(manifest), tuple(told), "onnx", 0.0, decision=decided)
+
+
+def _tar(name: str, content: bytes) -> bytes:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return tar.getvalue()
 
 
 def _blob(images: LayoutImages, kind: str, content: bytes, run: Run) -> Descriptor:

@@ -14,18 +14,31 @@ from insitu.adapters.local.images import LayoutImages
 from insitu.decisions import PAYLOAD_TYPE as DECISION_TYPE
 from insitu.decisions import Record
 from insitu.images.attest import BUNDLE_TYPE, PAYLOAD_TYPE, attach_statements, bundle_of, manifest_of
+from insitu.images.bills import bill_of_materials, bill_of_software, software_layers
 from insitu.images.blobs import BlobFolder
 from insitu.images.described import describe
 from insitu.images.inventory import inventory
 from insitu.images.layers import Entry, Layer, write_layer
 from insitu.images.manifest import CONFIG_TYPE, MANIFEST_TYPE, canonical, image_config, image_manifest
-from insitu.images.statements import Statement, bill_of_materials, decision, model_signature, provenance
+from insitu.images.statements import SBOM, Statement, decision, model_signature, provenance
 from insitu.ports import Descriptor
 from insitu.signing import PublicKey, SigningKey, sign
 
 BATCH, CODE = "b" * 64, "c" * 64
 COMMIT = "d" * 40
+SOFTWARE = "SBOM of the software"
+"""What the tests call the statement about the layers below the model's; it is of the kind `SBOM`, too."""
+
 Change = Callable[[dict[str, Any]], object]
+
+
+def _subjects(bundle: dict[str, Any]) -> list[str]:
+    """Return the hex digests that a bundle's statement is about; a forged one may be about nothing."""
+    try:
+        statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+        return [one["digest"]["sha256"] for one in statement["subject"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def new_key() -> SigningKey:
@@ -88,7 +101,10 @@ class Attested:
             path = self.images.local_blob(manifest["layers"][0]["digest"])
             assert path
             kind = manifest["annotations"]["dev.sigstore.bundle.predicateType"]
-            found[kind] = (one.digest, json.loads(path.read_bytes()))
+            bundle = json.loads(path.read_bytes())
+            if kind == SBOM and self.digest not in {f"sha256:{hex_}" for hex_ in _subjects(bundle)}:
+                kind = SOFTWARE
+            found[kind] = (one.digest, bundle)
         return found
 
     def statement(self, kind: str) -> dict[str, Any]:
@@ -102,7 +118,7 @@ class Attested:
         blobs = BlobFolder(self.images.root)
         blobs.add(bundle, BUNDLE_TYPE)
         blobs.add(b"{}", "application/vnd.oci.empty.v1+json")
-        manifest = manifest_of(kind, bundle, self.image)
+        manifest = manifest_of(SBOM if kind == SOFTWARE else kind, bundle, self.image)
         digest = f"sha256:{sha256(manifest).hexdigest()}"
         self.images.attach(self.digest, (Descriptor(MANIFEST_TYPE, digest, len(manifest)), manifest))
 
@@ -148,6 +164,7 @@ def statements_of(made: Attested, envelope: bytes) -> list[Statement]:
     inside = inventory(made.images, image.layers)
     files = {"model.onnx": inside.model["model.onnx"], "model/MLmodel": "f" * 64}
     return [
+        bill_of_software(image, inventory(made.images, software_layers(image))),
         bill_of_materials(image, inside),
         provenance(image, "local", files, {"blobs": 3, "bytes": 1000}),
         decision(image, envelope),

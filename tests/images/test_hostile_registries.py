@@ -61,6 +61,11 @@ def say(status: int, **headers: str) -> Callable[[Handler], None]:
     return act
 
 
+def have(handler: Handler) -> None:
+    """Claim to have the blob, whichever way it is asked for."""
+    say(201 if handler.command == "POST" else 206)(handler)
+
+
 def tell_another_digest(handler: Handler) -> None:
     status, headers, content = handler.ask()
     handler.say(status, {**headers, "Docker-Content-Digest": _WRONG}, content)
@@ -109,12 +114,17 @@ BAD = {
     "a read-back that is cut": (Bad("GET .*manifests/sha256", cut), BackendUnavailable, "no answer"),
     "a read-back of other bytes": (Bad("GET .*manifests/sha256", spoil), PublishFailed, "other bytes"),
     "a manifest without end": (Bad("GET .*manifests/sha256", pour), PublishFailed, "more than was asked for"),
-    "a look in circles": (Bad("GET .*blobs", turn), PublishFailed, "in circles"),
+    "a look in circles": (Bad("GET .*manifests/7", turn), PublishFailed, "in circles"),
+    "a look for a blob in circles": (Bad("(POST .*mount=|GET .*blobs)", turn), PublishFailed, "in circles"),
     "an upload in circles": (Bad("PATCH ", turn), PublishFailed, "in circles"),
     "a login in mid-upload": (Bad("PATCH ", say(401)), PublishFailed, "(?s)refuses PATCH.*401"),
     "a limit": (Bad("PATCH ", say(413)), PublishFailed, "(?s)refuses PATCH.*413.*raise its limit"),
     "an upload nowhere": (Bad("POST ", say(202)), PublishFailed, "without saying where"),
-    "a blob that is said to be there": (Bad("GET .*blobs/sha256", say(206)), PublishFailed, "(?s)refuses PUT.*UNKNOWN"),
+    "a blob that is said to be there": (
+        Bad("(POST .*mount=|GET .*blobs/sha256)", have),
+        PublishFailed,
+        "(?s)refuses PUT.*UNKNOWN",
+    ),
     "a manifest that is taken and gone": (Bad("GET .*manifests/sha256", say(404)), PublishFailed, "does not have"),
     "an upload of which it has more": (
         Bad("PATCH ", say(202, Location="/v2/f/blobs/uploads/1", Range="0-999999999")),
@@ -141,6 +151,15 @@ def test_what_a_bad_registry_does_is_named_and_no_tag_moves(
         publish_image(digest, layout, RegistryImages(front.host, repository, _CHUNK_BYTES, pauses_s=()), ["7"])
     assert isinstance(caught.value, InsituError)
     assert RegistryImages(registry_host, repository).tags() == []
+
+
+def test_a_blob_that_a_registry_says_to_have_and_does_not_give_is_sent(
+    front: Front, registry_host: str, tmp_path: Path
+) -> None:
+    layout, digest = layout_with(tmp_path, "gone", _CHUNK_BYTES)
+    Bad("POST .*mount=", have).start(front)
+    sent = publish_image(digest, layout, RegistryImages(front.host, "bad/gone"), ["7"]).sent
+    assert [one.what for one in sent] == ["image layer", "image configuration", "image manifest"]
 
 
 @pytest.mark.parametrize(("act", "words"), [(cut, "no answer"), (trickle, "too slowly")])

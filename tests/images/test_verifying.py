@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attested import KEY, STRANGER, TRUSTED, Attested, enveloped, record_of, statements_of, tiny_image
+from attested import KEY, SOFTWARE, STRANGER, TRUSTED, Attested, enveloped, record_of, statements_of, tiny_image
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import InsituError, SignatureRefused
-from insitu.images.attest import attach_statements
+from insitu.images.attest import PAYLOAD_TYPE, attach_statements, bundle_of
 from insitu.images.client import RegistryImages
 from insitu.images.described import describe
-from insitu.images.manifest import parts_of
+from insitu.images.manifest import canonical, parts_of
 from insitu.images.publish import publish_image
 from insitu.images.statements import DECISION, MODEL, PROVENANCE, REQUIRED, RESIDENCY, SBOM, Statement
 from insitu.ports import Descriptor
+from insitu.signing import sign
 from insitu.verifying import Verified, verify_image
 
+CALLED = {**REQUIRED, SOFTWARE: "SBOM"}
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
@@ -92,17 +94,17 @@ def test_without_the_layers_nothing_is_said_about_what_they_hold(ours: Attested)
 # What anybody can do who may write to the registry, to each of the statements
 def _removed(made: Attested, kind: str, _: Attested) -> str:
     made.drop(kind)
-    return f"no {REQUIRED[kind]} by a trusted key"
+    return f"no {CALLED[kind]} by a trusted key"
 
 
 def _payload_changed(made: Attested, kind: str, _: Attested) -> str:
     made.forge(kind, lambda bundle: _in(bundle).update(payload="B" + _in(bundle)["payload"][1:]))
-    return f"the {REQUIRED[kind]} .* is not trusted: no signature is that of a trusted key"
+    return f"the {CALLED[kind]} .* is not trusted: no signature is that of a trusted key"
 
 
 def _signature_changed(made: Attested, kind: str, _: Attested) -> str:
     made.forge(kind, lambda bundle: _in(bundle)["signatures"][0].update(sig=_other_signature()))
-    return f"the {REQUIRED[kind]} .* is not trusted: no signature is that of a trusted key"
+    return f"the {CALLED[kind]} .* is not trusted: no signature is that of a trusted key"
 
 
 def _in(bundle: dict[str, Any]) -> dict[str, Any]:
@@ -116,64 +118,64 @@ def _other_signature() -> str:
 
 def _type_changed(made: Attested, kind: str, _: Attested) -> str:
     made.forge(kind, lambda bundle: _in(bundle).update(payloadType="text/plain"))
-    return f"the {REQUIRED[kind]} .* is not trusted: what is signed is something else"
+    return f"the {CALLED[kind]} .* is not trusted: what is signed is something else"
 
 
 def _not_signed(made: Attested, kind: str, _: Attested) -> str:
     made.forge(kind, lambda bundle: _in(bundle).update(signatures=[]))
-    return f"the {REQUIRED[kind]} .* is not trusted: no signature is that of a trusted key.*nobody"
+    return f"the {CALLED[kind]} .* is not trusted: no signature is that of a trusted key.*nobody"
 
 
 def _signer_not_named(made: Attested, kind: str, _: Attested) -> str:
     made.forge(kind, lambda bundle: bundle.pop("verificationMaterial"))
-    return f"no {REQUIRED[kind]} by a trusted key.*{REQUIRED[kind]} .*: signed by a key that is not trusted: unnamed"
+    return f"no {CALLED[kind]} by a trusted key.*{CALLED[kind]} .*: signed by a key that is not trusted: unnamed"
 
 
 def _signed_by_a_stranger(made: Attested, kind: str, _: Attested) -> str:
     made.exchange(kind, made.statement(kind), STRANGER)
-    return f"no {REQUIRED[kind]} by a trusted key.*not trusted: {STRANGER.public.id[:12]}"
+    return f"no {CALLED[kind]} by a trusted key.*not trusted: {STRANGER.public.id[:12]}"
 
 
 def _signed_by_a_stranger_in_our_name(made: Attested, kind: str, _: Attested) -> str:
     made.exchange(kind, made.statement(kind), STRANGER)
     made.forge(kind, lambda bundle: bundle["verificationMaterial"]["publicKey"].update(hint=KEY.public.id))
-    return f"the {REQUIRED[kind]} .* is not trusted"
+    return f"the {CALLED[kind]} .* is not trusted"
 
 
 def _of_the_next_version(made: Attested, kind: str, other: Attested) -> str:
     made.exchange(kind, other.statement(kind))
-    return f"the {REQUIRED[kind]} .* does not fit the image: {'files of the model' if kind == MODEL else 'subject'}"
+    return f"the {CALLED[kind]} .* does not fit the image: {'files of the model' if kind == MODEL else 'subject'}"
 
 
 def _of_the_next_version_beside_it(made: Attested, kind: str, other: Attested) -> str:
     made.attach(kind, json.dumps(other.attached[kind][1]).encode())
-    return f"the {REQUIRED[kind]} .* does not fit the image: {'files of the model' if kind == MODEL else 'subject'}"
+    return f"the {CALLED[kind]} .* does not fit the image: {'files of the model' if kind == MODEL else 'subject'}"
 
 
 def _about_two_things(made: Attested, kind: str, other: Attested) -> str:
     made.resign(kind, lambda statement: statement["subject"].append(other.statement(kind)["subject"][0]))
-    return f"the {REQUIRED[kind]} .* is not about one thing"
+    return f"the {CALLED[kind]} .* is not about one thing"
 
 
 def _of_another_kind(made: Attested, kind: str, _: Attested) -> str:
     made.resign(kind, lambda statement: statement.update(predicateType=RESIDENCY))
-    return f"the {REQUIRED[kind]} .* holds another statement than its manifest says"
+    return f"the {CALLED[kind]} .* holds another statement than its manifest says"
 
 
 def _no_statement(made: Attested, kind: str, _: Attested) -> str:
     made.exchange(kind, {"hello": 1})
-    return f"the {REQUIRED[kind]} .* holds no in-toto statement"
+    return f"the {CALLED[kind]} .* holds no in-toto statement"
 
 
 def _empty_predicate(made: Attested, kind: str, _: Attested) -> str:
     made.resign(kind, lambda statement: statement.update(predicate={}))
-    return f"the {REQUIRED[kind]} "
+    return f"the {CALLED[kind]} "
 
 
 def _no_bundle(made: Attested, kind: str, _: Attested) -> str:
     made.drop(kind)
     made.attach(kind, b"\x80 no JSON")
-    return f"the {REQUIRED[kind]} .* is no DSSE envelope in a bundle"
+    return f"the {CALLED[kind]} .* is no DSSE envelope in a bundle"
 
 
 ANYBODY: list[Callable[[Attested, str, Attested], str]] = [
@@ -200,6 +202,47 @@ def test_a_statement_that_was_altered_is_refused_by_name(
     wanted = alter(ours, kind, second)
     with pytest.raises(SignatureRefused, match=f"(?s){wanted}"):
         verified(ours)
+
+
+@pytest.mark.parametrize("alter", [_payload_changed, _signature_changed, _no_statement, _no_bundle])
+def test_a_bill_of_the_software_that_was_altered_is_refused_as_an_sbom(
+    ours: Attested, second: Attested, alter: Callable[[Attested, str, Attested], str]
+) -> None:
+    wanted = alter(ours, SOFTWARE, second)
+    with pytest.raises(SignatureRefused, match=f"(?s){wanted}"):
+        verified(ours)
+
+
+def test_without_the_bill_of_the_software_that_of_the_image_lists_too_little(ours: Attested) -> None:
+    statement = ours.statement(SOFTWARE)
+    ours.drop(SOFTWARE)
+    assert "the SBOM" in (said := refusal(ours))
+    assert "does not fit the image: packages" in said
+    ours.attach(SBOM, json.dumps(ours.attached[SBOM][1] | {"more": 1}).encode())
+    statement["subject"] = statement["subject"][:-1]
+    ours.attach(SOFTWARE, bundle_of(sign(PAYLOAD_TYPE, canonical(statement), KEY), KEY.public))
+    assert "the SBOM" in (said := refusal(ours))
+    assert "is not about one thing" in said
+
+
+def test_the_software_of_the_next_version_is_signed_to_the_same_bytes(first: Attested, second: Attested) -> None:
+    assert first.attached[SOFTWARE][1] == second.attached[SOFTWARE][1]
+    assert first.attached[SBOM][1] != second.attached[SBOM][1]
+
+
+def test_an_image_of_before_with_all_of_it_in_one_sbom_is_verified(ours: Attested) -> None:
+    software = ours.statement(SOFTWARE)["predicate"]["components"]
+    ours.drop(SOFTWARE)
+
+    def as_before(statement: dict[str, Any]) -> None:
+        document = statement["predicate"]
+        document["components"] += software
+        del document["externalReferences"]
+
+    ours.resign(SBOM, as_before)
+    assert len(verified(ours).proved) == 7
+    ours.resign(SBOM, _part("numpy", version="2.0.0"))
+    assert "does not fit the image: packages" in refusal(ours)
 
 
 # What is signed by the right key, and is not true of this image
@@ -232,18 +275,27 @@ def _material(name: str, digest: dict[str, str]) -> Callable[[dict[str, Any]], N
 
 WRONG = {"sha256": "0" * 64}
 HASHES = [{"alg": "SHA-256", "content": "0" * 64}]
+RECORD = {"name": "insitu:record:sha256", "value": "0" * 64}
+PACKAGE = {"type": "library", "purl": "pkg:pypi/more@1", "name": "more", "version": "1", "properties": [RECORD]}
 UNTRUE: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
     (SBOM, "image", _set("metadata", "component", "version", to="2")),
     (SBOM, "image", _set("metadata", "component", "hashes", to=HASHES)),
     (SBOM, "layers", _set("metadata", "component", "properties", to=lambda there: there[:-1])),
-    (SBOM, "packages", _part("numpy", version="2.0.0")),
-    (SBOM, "packages", _part("numpy", name="numpi")),
-    (SBOM, "packages", _part("numpy", properties=[{"name": "insitu:record:sha256", "value": "0" * 64}])),
-    (SBOM, "packages", _set("components", to=lambda all_: [one for one in all_ if one["name"] != "numpy"])),
-    (SBOM, "packages", _set("components", to=lambda all_: [*all_, {**all_[2], "name": "more"}])),
-    (SBOM, "system libraries", _part("opt/python/lib/libz.so.1", hashes=HASHES)),
+    (SBOM, "packages", _set("components", to=lambda all_: [*all_, PACKAGE])),
+    (SBOM, "software", _set("externalReferences", to=[])),
+    (SBOM, "software", _set("externalReferences", 0, "url", to="urn:cdx:00000000-0000-0000-0000-000000000000/1")),
+    (SOFTWARE, "packages", _part("numpy", version="2.0.0")),
+    (SOFTWARE, "packages", _part("numpy", name="numpi")),
+    (SOFTWARE, "packages", _part("numpy", properties=[{"name": "insitu:record:sha256", "value": "0" * 64}])),
+    (SOFTWARE, "packages", _set("components", to=lambda all_: [one for one in all_ if one["name"] != "numpy"])),
+    (SOFTWARE, "packages", _set("components", to=lambda all_: [*all_, {**all_[2], "name": "more"}])),
+    (SOFTWARE, "system libraries", _part("opt/python/lib/libz.so.1", hashes=HASHES)),
     (SBOM, "model files", _part("tiny", components=[])),
-    (SBOM, "base", _set("components", to=lambda all_: [*all_, {**all_[0], "type": "container"}])),
+    (
+        SBOM,
+        "base",
+        _set("components", to=lambda all_: [*all_, {"type": "container", "name": "more", "hashes": HASHES}]),
+    ),
     (PROVENANCE, "build type", _set("buildDefinition", "buildType", to="urn:other")),
     *(
         (PROVENANCE, name, _set("buildDefinition", "externalParameters", name, to="x"))
@@ -267,13 +319,13 @@ UNTRUE: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "what", "change"), UNTRUE, ids=[f"{REQUIRED[k]}-{w}-{n}" for n, (k, w, _) in enumerate(UNTRUE)]
+    ("kind", "what", "change"), UNTRUE, ids=[f"{CALLED[k]}-{w}-{n}" for n, (k, w, _) in enumerate(UNTRUE)]
 )
 def test_what_the_site_itself_has_signed_must_be_true_of_this_image(
     ours: Attested, kind: str, what: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     ours.resign(kind, change)
-    assert f"the {REQUIRED[kind]} " in (said := refusal(ours))
+    assert f"the {CALLED[kind]} " in (said := refusal(ours))
     assert f"does not fit the image: {what}\n" in said
 
 
@@ -359,7 +411,7 @@ def blobs_of(made: Attested) -> list[str]:
 
 def test_one_other_bit_in_any_file_is_refused_and_so_is_a_file_that_is_gone(first: Attested, tmp_path: Path) -> None:
     names = blobs_of(first)
-    assert len(names) == 6 + 2 * 4
+    assert len(names) == 6 + 2 * 5
     for number, digest in enumerate(names):
         made = first.copy(tmp_path / str(number))
         path = made.images.local_blob(digest)
@@ -447,12 +499,17 @@ def test_a_manifest_that_says_something_else_than_the_configuration_is_refused(f
 
 @pytest.mark.registry
 def test_attestations_go_with_the_image_to_a_registry_and_are_verified_there(
-    first: Attested, registry_host: str
+    first: Attested, registry_host: str, tmp_path: Path
 ) -> None:
     target = RegistryImages(registry_host, "attested")
     publish_image(first.digest, first.images, target, ["1"])
     there = verify_image(target, first.digest, TRUSTED, now=NOON)
     assert replace(there, image=first.images.name) == verified(first)
+    next_one = tiny_image(first.copy(tmp_path).images.root, version="2")
+    sent = publish_image(next_one.digest, next_one.images, target, ["2"]).sent
+    new_ones = [one for one in sent if one.what == "attestation layer"]
+    assert len(new_ones) == len(REQUIRED), "the bill of the software is there"
+    assert verify_image(target, next_one.digest, TRUSTED, now=NOON).facts["version"] == "2"
 
 
 @pytest.mark.parametrize("kind", [SBOM, PROVENANCE, DECISION])
@@ -487,7 +544,8 @@ def test_cosign_verifies_what_is_attached_and_trusts_no_stranger(
         assert done.returncode == code, done.stderr
 
 
-def test_the_bill_of_materials_is_a_cyclonedx_document(first: Attested) -> None:
+@pytest.mark.parametrize("kind", [SBOM, SOFTWARE])
+def test_the_bill_of_materials_is_a_cyclonedx_document(first: Attested, kind: str) -> None:
     from jsonschema import Draft7Validator
     from referencing import Registry, Resource
     from referencing.jsonschema import DRAFT7
@@ -497,8 +555,8 @@ def test_the_bill_of_materials_is_a_cyclonedx_document(first: Attested) -> None:
         (f"http://cyclonedx.org/schema/{name}.SNAPSHOT.schema.json", one) for name, one in schemas["others"].items()
     ]
     registry = Registry().with_resources((uri, Resource(one, DRAFT7)) for uri, one in known)  # type: ignore[arg-type]
-    document = first.statement(SBOM)["predicate"]
+    document = first.statement(kind)["predicate"]
     validator = Draft7Validator(schemas["bom"], registry=registry)
     assert [error.message for error in validator.iter_errors(document)] == []
-    document["components"][0]["hashes"][0]["alg"] = "SHA-0"
+    document["components"][0]["type"] = "song"
     assert list(validator.iter_errors(document)), "the schema sees what is wrong"

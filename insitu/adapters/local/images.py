@@ -61,8 +61,8 @@ class LayoutImages:
         on_bytes(descriptor.size_bytes)
 
     def mount_blob(self, descriptor: Descriptor) -> bool:
-        """Do nothing: a layout shares no blobs."""
-        return False
+        """Tell whether the layout holds the blob: it shares none."""
+        return self.has_blob(descriptor.digest)
 
     def put_manifest(self, descriptor: Descriptor, content: bytes) -> None:
         """Store a manifest by digest."""

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from data_checks import profiles
+from data_checks.asked import Asked
 from data_checks.baseline import Baseline, DriftCheck
 from data_checks.conditions import Column
 from data_checks.drift import compare
 from data_checks.measures import Measure
 from data_checks.passes import Passes
-from data_checks.plan import Plan
 from data_checks.profiles import Profile
 from data_checks.scan import frame_of
 from insitu.batch import Batch, Blob
@@ -33,22 +33,22 @@ class Comparison:
     columns: tuple[Column, ...] = ()
 
     @classmethod
-    def of(cls, check: DriftCheck | None, batch: Batch, schema: pa.Schema, plan: Plan) -> Comparison:
+    def of(cls, check: DriftCheck | None, batch: Batch, schema: pa.Schema, asked: Asked) -> Comparison:
         """Return the comparison; raise `DataError` when a column of `[drift]` is not in the data."""
         if check is None:
             return cls(None, batch)
-        names = check.limits.columns or [name for name in schema.names if name in plan.columns]
+        names = check.limits.columns or [name for name in schema.names if name in asked.columns]
         if missing := sorted(set(names) - set(schema.names)):
             raise DataError(
                 f"[drift] in model.toml names columns that the data lacks: {', '.join(missing)}",
                 found=f"columns {', '.join(schema.names)}",
             )
-        types = frame_of(schema.empty_table()).schema
+        types = frame_of(pa.Table.from_batches([], schema)).schema  # schema.empty_table() imports pandas
         return cls(check, batch, tuple(Column(name, types[name]) for name in names))
 
-    def with_measures_of(self, plan: Plan) -> list[Measure]:
+    def with_measures_of(self, asked: Asked) -> list[Measure]:
         """Return what must be measured of every blob for both."""
-        return list({m.key: m for m in (*plan.measures, *self._measures)}.values())
+        return list({m.key: m for m in (*asked.measures, *self._measures)}.values())
 
     def kept(self, passes: Passes) -> dict[str, Any]:
         """Return what the next batch is compared with, once the model of this one is the champion."""

@@ -26,10 +26,11 @@ from insitu.ports import BlobStore
 from insitu.settings import ReadingSettings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from data_checks.asked import Asked
     from data_checks.cluster import Cluster
-    from data_checks.comparison import Comparison
     from data_checks.passes import Passes
-    from data_checks.plan import Plan
 
 
 def prepare() -> None:
@@ -37,7 +38,7 @@ def prepare() -> None:
 
     The garbage collector never looks at it again, which takes 3 % of the CPU of a pass otherwise.
     """
-    from data_checks import comparison, plan, spark, verdicts  # noqa: F401 - they import all others
+    from data_checks import comparison, located, plan, spark, verdicts  # noqa: F401 - they import all others
 
     gc.collect()
     gc.freeze()
@@ -73,19 +74,35 @@ def validate(
         BlobChanged: A blob is not the pinned version any more.
         BackendUnavailable: The store, or the cluster, gives no answer.
     """
-    from data_checks import judge, redaction
-    from data_checks.comparison import rounded
+    from data_checks import asked, judge, plan, redaction
+    from data_checks.comparison import Comparison, rounded
+    from data_checks.located import located
     from data_checks.verdicts import verdicts
 
-    prepared = _prepared(suite, store, batch, reading, state, work, drift, cluster, on_progress)
-    with prepared as (passes, planned, comparison):
-        whole = passes.measured(comparison.with_measures_of(planned))
+    _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
+    expectations = judge.build(suite)
+    with _opened(store, batch, reading, state, work, cluster, on_progress) as passes:
+        schema = passes.table.schema
+        planned = plan.make(expectations, schema)
+        wanted = planned.asked(schema.names)
+        if state:
+            asked.keep(state, suite, schema, wanted)
+        comparison = Comparison.of(drift, batch, schema, wanted)
+        whole = passes.measured(comparison.with_measures_of(wanted))
         rows = int(whole.get("rows", 0))
         _require_something(rows > 0, f"the batch of {len(batch.blobs)} blobs in {batch.container} has no rows")
         found = verdicts(planned, whole, passes)
         drifted, profile = comparison.found(passes), comparison.kept(passes)
-    results = [verdict.result for verdict in found] + [judge.drift_result(*one) for one in comparison.judged(drifted)]
-    outcomes = tuple(redaction.outcome(result) for result in results)
+    of_suite = [verdict.result for verdict in found]
+    of_drift = [judge.drift_result(*one) for one in comparison.judged(drifted)]
+    results = of_suite + of_drift
+    outcomes = (
+        *(
+            located(redaction.outcome(one), step, passes, batch)
+            for one, step in zip(of_suite, planned.steps, strict=True)
+        ),
+        *map(redaction.outcome, of_drift),
+    )
     failed = sum(not outcome.success for outcome in outcomes)
     return Report(
         success=failed == 0,
@@ -113,42 +130,51 @@ def foresee(
 ) -> Outlook:
     """Return what `validate` would read and how it would judge; only footers and headers are read, nothing is kept.
 
+    Great Expectations is imported only if no validation has kept what the suite asks of such columns.
+
     Raises:
         SettingsError, DataError, BlobChanged, BackendUnavailable: As `validate` does.
     """
+    from data_checks import asked
+    from data_checks.comparison import Comparison
     from insitu.tables.table import cost_bytes
 
-    with _prepared(suite, store, batch, reading, state, None, drift, None, None) as (passes, planned, comparison):
-        works = passes.outstanding(comparison.with_measures_of(planned))
+    _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
+    with _opened(store, batch, reading, state) as passes:
+        schema = passes.table.schema
+        wanted = (asked.load(state, suite, schema) if state else None) or _asked_now(suite, schema)
+        works = passes.outstanding(Comparison.of(drift, batch, schema, wanted).with_measures_of(wanted))
     return Outlook(
         suite=suite.name,
-        expectations=len(planned.steps),
+        expectations=len(suite.expectations),
         blobs=len(batch.blobs),
         known_blobs=len(batch.blobs) - len({work.part.blob for work in works}),
         rows=passes.table.rows,
         columns=len({column for work in works for column in work.columns}),
         bytes_to_read=sum(cost_bytes(work.part, work.columns) for work in works),
-        second_pass=tuple(step.name for step in planned.steps if step.needs_rows),
-        notes=(*passes.notes, *planned.lacking(passes.table.schema.names)),
+        second_pass=wanted.second_pass,
+        notes=(*passes.notes, *wanted.lacking),
         looked_at=len(batch.blobs),
     )
 
 
+def _asked_now(suite: Suite, schema: pa.Schema) -> Asked:
+    from data_checks import judge, plan
+
+    return plan.make(judge.build(suite), schema).asked(schema.names)
+
+
 @contextmanager
-def _prepared(
-    suite: Suite,
+def _opened(
     store: BlobStore,
     batch: Batch,
     reading: ReadingSettings | None,
     state: BlobStore | None,
-    work: Path | None,
-    drift: DriftCheck | None,
-    cluster: Cluster | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> Iterator[tuple[Passes, Plan, Comparison]]:
-    """Open the batch and plan; nothing is measured yet."""
-    from data_checks import judge, plan
-    from data_checks.comparison import Comparison
+    work: Path | None = None,
+    cluster: Cluster | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Passes]:
+    """Open the batch; nothing is measured yet."""
     from data_checks.passes import Passes
     from data_checks.scan import LocalScanner
     from data_checks.spark import SparkScanner
@@ -156,14 +182,11 @@ def _prepared(
     from data_checks.statistics import Statistics
     from data_checks.watch import Watch
 
-    _require_something(bool(suite.expectations), f"{suite.origin} has no expectations")
-    expectations, reading = judge.build(suite), reading or ReadingSettings()
+    reading = reading or ReadingSettings()
     kept = Statistics(state, batch.container, reading) if state else nullcontext()
     with Spill(work) as spill, kept as statistics:
         scanner = SparkScanner(store, reading, cluster) if cluster else LocalScanner(store, reading)
-        passes = Passes(batch, scanner, spill, statistics, Watch(on_progress))
-        planned = plan.make(expectations, passes.table.schema)
-        yield passes, planned, Comparison.of(drift, batch, passes.table.schema, planned)
+        yield Passes(batch, scanner, spill, statistics, Watch(on_progress))
 
 
 def _require_something(there: bool, found: str) -> None:

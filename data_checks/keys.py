@@ -39,6 +39,7 @@ Run = tuple[Numbers, ...]
 
 _SLICE_KEYS = 1 << 18
 _MARK_BITS = 22  # more do not fit the cache
+_LOW = np.uint64((1 << _MARK_BITS) - 1)
 _ODD = 0x9E3779B97F4A7C15
 
 
@@ -183,16 +184,23 @@ class Newcomers:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._keys = pl.Series(np.concatenate([run[0][:] for run in runs])).sort(multithreaded=False).to_numpy()
-        width = int(self._keys[-1]) - int(self._keys[0]) if len(self._keys) else 0
+        self._offsets = self._offsets_of(self._keys)
+        width = int(self._offsets[-1]) if len(self._keys) else 0
         self._shift = np.uint64(max(0, width.bit_length() - _MARK_BITS))
-        self._marks = np.zeros(1 << _MARK_BITS, bool)
-        self._marks[self._places(self._keys)] = True
+        self._high, self._low = (np.zeros(1 << _MARK_BITS, bool) for _ in range(2))
+        self._high[(self._offsets >> self._shift).view(np.int64)] = True
+        self._low[(self._offsets & _LOW).view(np.int64)] = True
 
     def meet(self, run: Run) -> bool:
-        """Tell whether one of the keys may be in *run*: by the first of the two numbers that are a 128-bit hash."""
-        keys = self._between(run[0][:])
-        near = keys[self._marks[self._places(keys)]]  # hardly any, unless they are the same
-        return bool((self._keys[np.searchsorted(self._keys, near)] == near).any())
+        """Tell whether one of the keys may be in *run*: by the first of the two numbers that are a 128-bit hash.
+
+        First their high bits are looked at, which rise with the keys, so that the marks are passed in order; of the
+        few that are left, the low ones; and of hardly any, unless they are the same, all.
+        """
+        near = self._offsets_of(self._between(run[0][:]))
+        near = near[np.flatnonzero(self._high[(near >> self._shift).view(np.int64)])]
+        near = near[self._low[(near & _LOW).view(np.int64)]]
+        return bool((self._offsets[np.searchsorted(self._offsets, near)] == near).any())
 
     def _between(self, keys: np.ndarray) -> np.ndarray:
         """Return those of *keys* that lie between the first and the last of ours."""
@@ -200,10 +208,10 @@ class Newcomers:
             return keys[:0]
         return keys[np.searchsorted(keys, self._keys[0]) : np.searchsorted(keys, self._keys[-1], side="right")]
 
-    def _places(self, keys: np.ndarray) -> np.ndarray:
-        """Return a mark's number for each of *keys*; it rises with them, so that the marks are looked at in order."""
+    def _offsets_of(self, keys: np.ndarray) -> np.ndarray:
+        """Return how far *keys* are above the first of ours."""
         offsets: np.ndarray = (keys - self._keys[:1]).view(np.uint64)
-        return (offsets >> self._shift).view(np.int64)
+        return offsets
 
 
 def counted_together(runs: Sequence[Run]) -> KeyCounts:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import polars as pl
 import pyarrow as pa
 
+from data_checks.asked import Asked
 from data_checks.judge import Expectation, Judge, MetricId, Result, columns_of, failed
 from data_checks.measures import ROWS, Measure, Partial, measure
 from data_checks.recipes import Recipe, recipe
@@ -57,7 +58,12 @@ class Plan:
         wanted = {m.key: m for step in self.steps for m in step.measures} | {ROWS.key: ROWS}
         return tuple(wanted[key] for key in sorted(wanted))
 
-    def lacking(self, names: Sequence[str]) -> Iterator[str]:
+    def asked(self, names: Sequence[str]) -> Asked:
+        """Return what is asked of data with the columns *names*, without how it is judged."""
+        unmeasured = tuple(step.name for step in self.steps if step.needs_rows)
+        return Asked(self.columns, self.measures, unmeasured, tuple(self._lacking(names)))
+
+    def _lacking(self, names: Sequence[str]) -> Iterator[str]:
         """Yield which expectations are bound to fail, as data with the columns *names* lack one of theirs."""
         for step in self.steps:
             if missing := [name for name in columns_of(step.expectation) if name not in names]:

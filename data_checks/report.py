@@ -95,6 +95,9 @@ class Outcome:
         unexpected_count: Rows (or distinct values) that break it, where it counts them.
         rows: Rows that it looked at, where it counts them.
         reason: A fixed phrase; empty when it holds.
+        blobs: Where it fails row by row: names of blobs and how many such rows each has, the most first. They stay on
+            site, as names of blobs do.
+        more_blobs: How many others have such rows.
     """
 
     expectation: str
@@ -103,10 +106,13 @@ class Outcome:
     unexpected_count: int | None
     rows: int | None
     reason: str
+    blobs: tuple[tuple[str, int], ...] = ()
+    more_blobs: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON values."""
-        return {**asdict(self), "columns": list(self.columns)}
+        blobs = [{"name": name, "rows": rows} for name, rows in self.blobs]
+        return {**asdict(self), "columns": list(self.columns), "blobs": blobs}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -39,6 +40,12 @@ class Commands(click.Group):
             return command
         return super().get_command(ctx, cmd_name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands as click does, but cut no sentence off: long ones go on in the next line."""
+        with formatter.section("Commands"):
+            commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+            formatter.write_dl([(name, _summary(command)) for name, command in commands if command])
+
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             ctx.color = False
@@ -59,6 +66,12 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped; started again, it goes on after the last finished step", err=True)
             sys.exit(128 + signal.SIGINT)
+
+
+def _summary(command: click.Command) -> str:
+    """Return what a command does: its first sentence up to the details."""
+    told = re.sub(r" \([^)]*\)", "", command.get_short_help_str(1000))
+    return re.split(r"[:;] ", told)[0].removesuffix(".")
 
 
 def fail(error: InsituError) -> NoReturn:

@@ -89,7 +89,7 @@ class KeptReport:
         yield f"{self.model}: {verdict}, suite {self.full['suite_name']}"
         failures = self.validation["failures"] if self.validation else []
         for failure in failures[:_MOST_FAILURES]:
-            yield f"  - {_failure(failure)}"
+            yield f"  - {failure_told(failure)}"
         if len(failures) > _MOST_FAILURES:
             yield f"  - and {len(failures) - _MOST_FAILURES} more"
         for label, value in self.facts[1:]:
@@ -198,7 +198,15 @@ def _ending(record: Mapping[str, Any]) -> str:
     return f"state {record['state']}" + (f", {error['code']} {error['what']}" if error else "")
 
 
-def _failure(failure: Mapping[str, Any]) -> str:
+def failure_told(failure: Mapping[str, Any]) -> str:
+    """Return what a failed expectation is, how many rows break it, and in which blobs they are."""
     counted = "" if failure["unexpected_count"] is None else f", {failure['unexpected_count']:,}"
-    rows = f" of {failure['rows']:,}" if counted and failure["rows"] is not None else ""
-    return f"{failure['expectation']}({', '.join(failure['columns'])}): {failure['reason']}{counted}{rows}"
+    rows = f" of {failure['rows']:,} rows" if counted and failure["rows"] is not None else ""  # distinct values: none
+    where = f", in {blobs}" if (blobs := blobs_of(failure)) else ""
+    return f"{failure['expectation']}({', '.join(failure['columns'])}): {failure['reason']}{counted}{rows}{where}"
+
+
+def blobs_of(outcome: Mapping[str, Any]) -> str:
+    """Return in which blobs the unexpected rows are, such as "a.csv (3), b.csv (1) and 2 more"; empty: nobody knows."""
+    named = ", ".join(f"{blob['name']} ({blob['rows']:,})" for blob in outcome.get("blobs", ()))
+    return f"{named} and {outcome['more_blobs']:,} more" if named and outcome["more_blobs"] else named

@@ -33,7 +33,7 @@ def plan(project: Path, model: str, site: str, batch: str | None, as_json: bool)
     run = open_run(project, model, site, manifest_file(project, site, model, batch))
     seen = outlook(run)
     from data_checks.baseline import DriftCheck
-    from data_checks.foresight import foresee_some  # after what can go wrong: it takes seconds
+    from data_checks.foresight import foresee_some  # after what can go wrong: it may take seconds
     from data_checks.suite import load_suite
 
     validation = foresee_some(

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from insitu.budget import foresee
-from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes
+from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes, unregistered
 from insitu.errors import InsituError
 from insitu.gate import detectable_gain, limit_of
 from insitu.lineage import PLAN, Records, finished, significant
@@ -98,6 +98,7 @@ def outlook(run: Run) -> dict[str, Any]:
             "holdout_blobs": len(run.holdout.blobs),
         },
         "champion": champion and champion.version,
+        "unregistered": unregistered(run.site, run.model.name),
         "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
         "approval": run.model.gate.approval,

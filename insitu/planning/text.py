@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from insitu.console import console
+from insitu.doctor import RESTORE
 from insitu.gate import PUBLISHED
 from insitu.lineage import counted
 
@@ -19,7 +20,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would do."""
     console.print(f"[bold]{plan['model']}[/] at {plan['site']}: {escape(_headline(plan))}")
     parts = (_checking, _training, _judging, _publishing, _taking, _leaving, _ready)
-    for lines in parts[:1] if plan["done"] else parts:
+    for lines in (_lost, *(parts[:1] if plan["done"] else parts)):
         for label, text in lines(plan):
             console.print(f"  [dim]{label:<9}[/] {escape(text)}")
     console.print(f"  [dim]{'plan':<9}[/] {plan['plan_hash'] or 'none on record'}, run {plan['run_key'][:12]}")
@@ -33,6 +34,13 @@ def _headline(plan: Mapping[str, Any]) -> str:
     if plan["outcome"] in PUBLISHED:
         return "a start would publish: the model is trained and decided"
     return "a start would do this, in this order (nothing was done now)"
+
+
+def _lost(plan: Mapping[str, Any]) -> Lines:
+    if plan["unregistered"]:
+        versions = ", ".join(f"v{version}" for version in plan["unregistered"])
+        yield "WARNING", f"the model registry lacks what was published: {versions}"
+        yield "", f"next: {RESTORE}"
 
 
 def _checking(plan: Mapping[str, Any]) -> Lines:
@@ -68,7 +76,8 @@ def _training(plan: Mapping[str, Any]) -> Lines:
 
 def _judging(plan: Mapping[str, Any]) -> Lines:
     champion = plan["champion"]
-    yield "judge", f"against the champion, v{champion}" if champion else "alone: there is no champion yet"
+    none = "the model registry has no champion" if plan["unregistered"] else "there is no champion yet"
+    yield "judge", f"against the champion, v{champion}" if champion else f"alone: {none}"
     if budget := plan["budget"]:
         told = f"comparison {budget['number']} of the {budget['comparisons']} that these rows allow"
         yield "", f"{told}: spent, so wait for fresh rows" if budget["spent"] else told

@@ -17,6 +17,7 @@ from example_blobs import Store, store_of, suite_of
 from data_checks.engine import validate
 from data_checks.report import Progress
 from data_checks.suite import Suite, load_suite
+from insitu.adapters.local.blobs import FolderBlobs
 
 NUMBERS = pa.table({"k": list(range(5000)), "v": [n % 7 for n in range(5000)], "s": [f"{n % 11}" for n in range(5000)]})
 MANY = suite_of(
@@ -186,6 +187,27 @@ def test_a_suite_about_one_text_of_few_values_counts_all_rows(store: Store) -> N
     assert (report.success, report.rows, report.outcomes[0].rows) == (True, 5000, 5000)
 
 
+def test_a_failed_expectation_names_the_blobs_of_its_rows_the_worst_first(store: Store, tmp_path: Path) -> None:
+    bad = [0, 3, 1, 0, 1, 2, 1, 1]
+    tables = [pa.table({"s": ["x"] * n + [None] + ["a"] * (9 - n), "k": list(range(10))}) for n in bad]
+    blobs, batch = store(*tables)
+    suite = suite_of(
+        ("expect_column_values_to_be_in_set", {"column": "s", "value_set": ["a"]}),
+        ("expect_column_values_to_not_be_null", {"column": "s", "mostly": 0.95}),
+        ("expect_column_values_to_be_in_set", {"column": "s", "value_set": ["a", "x"]}),
+        ("expect_column_values_to_be_unique", {"column": "k"}),  # a key that repeats is in no blob alone
+    )
+    names = [blob.name for blob in batch.blobs]
+    worst = [(names[1], 3), (names[5], 2), (names[2], 1), (names[4], 1), (names[6], 1)]
+    found = {}
+    for time in ("first", "again"):  # when every blob is known already
+        report = validate(suite, blobs, batch, state=FolderBlobs(tmp_path / "state"))
+        found[time] = [(outcome.blobs, outcome.more_blobs) for outcome in report.outcomes]
+    assert found["first"] == [(tuple(worst), 1), (tuple((name, 1) for name in names[:5]), 3), ((), 0), ((), 0)]
+    assert found["again"] == found["first"]
+    assert report.outcomes[0].to_json()["blobs"][0] == {"name": names[1], "rows": 3}
+
+
 def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> None:
     content = validate(MANY, *store(NUMBERS)).to_json()
     assert json.loads(json.dumps(content)) == content
@@ -197,6 +219,8 @@ def test_the_redacted_report_is_json_without_the_full_result(store: Store) -> No
         "unexpected_count": None,
         "rows": None,
         "reason": "observed value outside the bounds",
+        "blobs": [],
+        "more_blobs": 0,
     }
     assert set(content) == {
         "success",

@@ -177,7 +177,7 @@ def test_a_damaged_entry_is_measured_again_and_replaced(
 
 def test_the_entry_of_another_blob_is_no_entry(root: Path, state: FolderBlobs) -> None:
     sound, _ = checked(root, state)
-    entries = [name for name in state.names() if name.count(".") == 1]
+    entries = [name for name in state.names() if name.count(".") == 1 and "/asked/" not in name]
     one, other = entries[:2]
     (state.root / one).write_bytes(state.read(other))
     report, store = checked(root, state)

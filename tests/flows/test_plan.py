@@ -38,6 +38,11 @@ def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
     done = project.run("plan", "flights", "--json").require(0).json
     assert (done["done"], done["run_key"], done["champion"]) == (True, published.record["run_key"], "1")
     assert (done["validation"]["bytes_to_read"], done["validation"]["known_blobs"]) == (0, 3)
+    registry = project.var / "mlflow"
+    registry.rename(project.var / "lost")
+    said = project.run("plan", "flights").require(0).out
+    assert "the model registry lacks what was published: v1" in said
+    (project.var / "lost").rename(registry)
     put_month(project, extract, 4)
     plan = project.run("plan", "flights", "--json").require(0).json
     assert (plan["done"], plan["batch"]["new_blobs"], plan["validation"]["known_blobs"]) == (False, 1, 3)

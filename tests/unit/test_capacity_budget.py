@@ -13,15 +13,17 @@ import pytest
 
 from insitu.acts import Act
 from insitu.capacity import account_of, note_leaving, note_metrics, over
+from insitu.decisions import Story
 from insitu.errors import DecisionRefused
 from insitu.gate import Decision, Verdict
 from insitu.residency.waivers import Scope
-from insitu.rulings import answer, ask, judge, require_allowed, standing_of, story_of
+from insitu.rulings import answer, ask, judge, override, require_allowed, standing_of, story_of
 from insitu.runs import Run, open_run
 from insitu.settings import SiteGateSettings
 
 CAPACITY = {"rows": 200, "of": 1000, "share": 0.2, "compressed_bytes": 2500, "metric_bits": 350, "bits_per_row": 100.0}
 NOW = datetime.now(UTC)
+ANN, ALWAYS = Act("approval", "Ann", "the data is public"), {"approval": "always"}
 
 
 def trained(project: Path, scan: dict[str, Any] | None = None, **limits: float) -> Run:
@@ -32,6 +34,17 @@ def trained(project: Path, scan: dict[str, Any] | None = None, **limits: float) 
     value = {"residency": {"verdict": "clear", "capacity": CAPACITY} if scan is None else scan}
     run.journal.keep("train", {"seconds": 1.0, "value": value})
     return run
+
+
+def at_a_site(run: Run, gate: SiteGateSettings) -> Run:
+    """Return the run at a site that lets people decide as *gate* says."""
+    return replace(run, site=replace(run.site, settings=run.site.settings.model_copy(update={"gate": gate})))
+
+
+def told(run: Run) -> Story:
+    story = story_of(run)
+    assert story
+    return story
 
 
 def judged(run: Run, verdict: Verdict = "promote") -> Decision:
@@ -65,9 +78,7 @@ def test_beyond_a_limit_a_person_decides_and_the_first_answer_counts(project: Pa
     with pytest.raises(DecisionRefused, match="AwaitingApproval"):
         require_allowed(run)
     ask(run)
-    story = story_of(run)
-    assert story
-    answer(run.site, story, Act("approval", "Ann", "the data is public"))
+    answer(run.site, told(run), ANN)
     assert require_allowed(run).record.who == "Ann"
 
 
@@ -79,6 +90,48 @@ def test_what_is_rejected_anyway_asks_nobody(project: Path) -> None:
     decision = judged(trained(project, max_capacity_share=0.1), "reject")
     assert decision.outcome == "Rejected"
     assert "residency.max_capacity_share 0.1" in decision.reasons[-1]  # which an override signs
+
+
+def test_an_approval_that_does_not_name_what_others_left_since_is_asked_for_anew(project: Path) -> None:
+    run = trained(project, budget_share=0.5)
+    run = replace(run, model=run.model.model_copy(update={"gate": run.model.gate.model_copy(update=ALWAYS)}))
+    judged(run)
+    ask(run)
+    answer(run.site, told(run), ANN)
+    assert require_allowed(run).record.who == "Ann"
+    account_of(run).take("another run", "another model", 400)
+    with pytest.raises(DecisionRefused, match="AwaitingApproval") as refused:
+        require_allowed(run)
+    assert "since then with what left of flights before, up to 60 % of 1,000 rows" in refused.value.render()
+    assert "60 % of 1,000 rows" in ask(run).record.reasons[-1]
+    assert require_allowed_after(run, lambda: answer(run.site, told(run), ANN)) == "approval"
+    account_of(run).take(run.key, run.model.name, 200)
+    account_of(run).take("a later run", "another model", 400)
+    assert require_allowed(run).record.kind == "approval"  # it left before that
+
+
+@pytest.mark.parametrize("verdict", ["reject", "inconclusive"])
+def test_an_override_that_does_not_name_what_others_left_since_counts_no_more(project: Path, verdict: Verdict) -> None:
+    run = at_a_site(trained(project, budget_share=0.5), SiteGateSettings(allow_override=True))
+    act, until = Act("override", "Ann", "the old one is broken"), NOW + timedelta(hours=1)
+    judged(run, verdict)
+    override(run.site, told(run), act, until)
+    assert require_allowed(run).record.who == "Ann"
+    account_of(run).take("another run", "another model", 400)
+    with pytest.raises(DecisionRefused, match="since then with what left of flights before"):
+        require_allowed(run)
+    override(run.site, told(run), act, until)  # without what it is over now
+    with pytest.raises(DecisionRefused):
+        require_allowed(run)
+    assert require_allowed_after(run, lambda: override(run.site, told(run), act, until, over=over(run))) == "override"
+
+
+def require_allowed_after(run: Run, decide: Callable[[], object]) -> str:
+    """Return what allows publishing after a person has decided; it names all that the model is over."""
+    decide()
+    record = require_allowed(run).record
+    assert set(over(run)) <= set(record.reasons)
+    return record.kind
 
 
 def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
@@ -94,7 +147,7 @@ def test_what_left_before_counts_and_a_run_counts_once(project: Path) -> None:
     account.take(run.key, run.model.name, 201)  # and now with more, after it
     value = {"residency": {"verdict": "clear", "capacity": {**CAPACITY, "rows": 201}}}
     run.journal.keep("train", {"seconds": 1.0, "value": value})
-    assert "601 of 1,000 rows could have left" in "".join(over(run))
+    assert "61 % of 1,000 rows could have left" in "".join(over(run))
 
 
 def test_a_model_that_is_refused_stays_on_the_account_with_its_metrics_alone(project: Path) -> None:
@@ -111,8 +164,7 @@ def refuse() -> None:
 
 def test_a_waiver_over_so_many_rows_lets_it_go_unasked_and_no_more(project: Path) -> None:
     run = trained(project, max_capacity_share=0.1)
-    gate = SiteGateSettings(allow_waivers=True)
-    run = replace(run, site=replace(run.site, settings=run.site.settings.model_copy(update={"gate": gate})))
+    run = at_a_site(run, SiteGateSettings(allow_waivers=True))
     waivers = run.site.waivers(run.model.name)
     waivers.give(Scope("capacity", most=199), Act("waiver", "Ann", "public"), NOW + timedelta(hours=1), NOW)
     assert over(run)

@@ -26,7 +26,7 @@ from insitu.explanations import EXPLANATIONS
 from insitu.settings import ModelSettings, SiteSettings
 
 BLOCKS = blocks()
-SHOWN = ("", "text", "mermaid")
+SHOWN = ("", "text")
 
 
 def _of(*languages: str) -> pytest.MarkDecorator:

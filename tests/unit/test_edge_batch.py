@@ -86,6 +86,17 @@ def test_a_label_is_one_class_and_all_others_are_the_other(
     assert found.tolist() == labels
 
 
+def test_of_many_classes_the_label_is_the_place_and_one_without_a_place_is_refused(
+    store: FolderBlobs, pinned: Open
+) -> None:
+    store.create("a", parquet(ROWS))
+    _, found = pinned(label_above=None, classes=[90.0, -3.0, 15.0, 15.5]).examples(["distance"])
+    assert found.tolist() == [2, 3, 1, 0]
+    with pytest.raises(DataError, match=r"classes that target\.classes of model\.toml does not name") as caught:
+        pinned(label_above=None, classes=[90.0, -3.0, 15.0]).examples(["distance"])
+    assert caught.value.found == "1 of 4 rows"
+
+
 def test_without_a_limit_the_column_is_the_label(store: FolderBlobs, pinned: Open) -> None:
     store.create("a", parquet(ROWS))
     _, labels = pinned(task="regression", label_above=None).examples(["distance"])

@@ -76,6 +76,7 @@ def judge(tmp_path: Path) -> Judge:
         save(job / "output/model", answer, changes.pop("reads", "x"))
         old = save(tmp_path / "old", champion, changes.pop("champion_reads", "x")) if champion else None
         target = {"task": "classification", "label_column": "late", "label_above": None}
+        target |= {"classes": changes.pop("classes", [])}
         spec = {
             "holdout": Batch.of("c", store.list()).to_json()
             | {"store": {"kind": "folder", "root": str(store.root)}, "target": target},
@@ -154,6 +155,35 @@ def test_a_holdout_without_ten_rows_of_each_class_judges_nobody(judge: Judge, po
     assert (result["rarer_rows"], result["curves"]["challenger"]) == (0, {})
     with pytest.raises(GateFailed, match="too few rows of one class"):
         decided(result, metrics={"roc_auc": MetricSettings(direction="higher")})
+
+
+MANY: dict[str, Any] = {
+    "labels": np.resize([2.0, 0.0, 1.0], 300),
+    "metrics": ["macro_f1"],
+    "primary": "macro_f1",
+    "classes": [0, 1, 2],
+}
+
+
+def test_of_many_classes_a_probability_of_each_is_judged(judge: Judge) -> None:
+    result = judge("[[v, (1 - v) / 2, (1 - v) / 2] for v in x]", champion="[[v / 2, 1 - v, v / 2] for v in x]", **MANY)
+    assert (result["rarer_rows"], result["constant"], result["score_psi"] > 0) == (100, False, True)
+    found = decided(result, metrics={"macro_f1": MetricSettings(direction="higher")}, primary="macro_f1", margin=0.4)
+    assert found.verdict == "promote", found.reasons
+
+
+def test_one_answer_to_everything_is_rejected_of_many_classes_too(judge: Judge) -> None:
+    result = judge("[[0.5, 0.25, 0.25] for v in x]", **MANY)
+    found = decided(result, metrics={"macro_f1": MetricSettings(direction="higher")}, primary="macro_f1")
+    assert found.reasons == ("the challenger gives every row the same answer",)
+
+
+@pytest.mark.parametrize(
+    "answer", ["x", "[[v, 1 - v] for v in x]", "[[v, v, v] for v in x]", "[[2, -1, 0] for v in x]"]
+)
+def test_answers_that_are_no_probabilities_of_each_class_are_named(judge: Judge, answer: str) -> None:
+    with pytest.raises(GateFailed, match=r"not give a probability for each class|are no probabilities"):
+        judge(answer, **MANY)
 
 
 def test_a_model_that_reads_the_label_is_refused(judge: Judge) -> None:

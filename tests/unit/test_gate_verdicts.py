@@ -41,7 +41,13 @@ def against(low: float, high: float, **changes: Any) -> Evidence:
 def test_the_first_model_is_promoted_when_it_reaches_its_floors() -> None:
     decision = decide(FIRST, gate(), None)
     assert (decision.verdict, decision.champion) == ("promote", None)
-    assert decision.reasons == ("every metric reaches its floor", "there is no champion yet")
+    assert decision.reasons == ("every metric keeps its floor or ceiling", "there is no champion yet")
+
+
+def test_the_limit_of_a_metric_that_should_be_low_is_called_a_ceiling() -> None:
+    metrics = {"log_loss": MetricSettings(direction="lower", floor=0.6)}
+    reasons = decide(FIRST, gate(metrics=metrics, primary="log_loss"), None).reasons
+    assert reasons[0] == "every metric keeps its ceiling"
 
 
 def test_without_floors_nothing_is_said_about_them() -> None:
@@ -85,6 +91,7 @@ def test_not_worse_asks_for_the_interval_above_the_tolerated_loss(low: float, hi
     decision = decide(against(low, high), gate(), "3")
     assert (decision.verdict, decision.champion) == (verdict, "3")
     assert "roc_auc gains" in decision.reasons[-1]
+    assert "95 % interval" in decision.reasons[-1]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,11 @@ def test_a_holdout_whose_error_budget_is_spent_decides_no_more(number: int, verd
 def test_a_floor_rejects_on_a_spent_holdout_too() -> None:
     poor = against(0.1, 0.2, challenger={"roc_auc": 0.5, "log_loss": 0.5}, share=Share(13, 12, 0.05 / 12))
     assert decide(poor, gate(), "3").verdict == "reject"
+
+
+def test_a_small_gain_is_told_without_an_exponent() -> None:
+    said = "roc_auc gains +0.000085, 95 % interval +0.00008 to +0.00009"
+    assert said in decide(against(8e-5, 9e-5), gate(), "3").reasons[-1]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +173,7 @@ def test_too_few_rows_give_no_verdict() -> None:
     assert decide(Evidence(100, GOOD), gate(), None).verdict == "promote"
 
 
-@pytest.mark.parametrize(("rows", "said"), [(0, "none, or fewer than 10"), (29, "29 rows of the rarer class")])
+@pytest.mark.parametrize(("rows", "said"), [(0, "none, or fewer than 10"), (29, "29 rows of the rarest class")])
 def test_too_few_rows_of_one_class_give_no_verdict(rows: int, said: str) -> None:
     with pytest.raises(GateFailed, match="too few rows of one class") as caught:
         decide(Evidence(1000, GOOD, rarer_rows=rows), gate(min_class_rows=30), None)

@@ -22,6 +22,7 @@ PLAINLY: dict[str, Callable[[Vector, Vector], float]] = {
     "log_loss": sk.log_loss,
     "brier": sk.brier_score_loss,
     "accuracy": lambda y, s: sk.accuracy_score(y, s >= 0.5),
+    "macro_f1": lambda y, s: sk.f1_score(y, s >= 0.5, average="macro"),
     "rmse": sk.root_mean_squared_error,
     "mae": sk.mean_absolute_error,
     "r2": sk.r2_score,
@@ -36,6 +37,37 @@ def test_every_known_metric_can_be_measured() -> None:
 def test_each_metric_agrees_with_scikit_learn(name: str) -> None:
     y, score = (TRUTH, GOOD) if KNOWN_METRICS[name].task == "classification" else (100 * POOR, 90 * POOR + GOOD)
     assert measure([name], y, score) == {name: pytest.approx(PLAINLY[name](y, score), rel=1e-12)}
+
+
+SPECIES = RANDOM.choice(3, 400, p=[0.6, 0.3, 0.1]).astype(np.float64)
+SURE = RANDOM.dirichlet([1, 1, 1], 400) * 0.7 + 0.3 * np.eye(3)[SPECIES.astype(int)]
+OF_MANY: dict[str, Callable[[Vector, Vector], float]] = {
+    "log_loss": sk.log_loss,
+    "accuracy": lambda y, s: sk.accuracy_score(y, s.argmax(axis=1)),
+    "macro_f1": lambda y, s: sk.f1_score(y, s.argmax(axis=1), average="macro"),
+}
+
+
+def test_metrics_of_many_classes_agree_with_scikit_learn() -> None:
+    assert set(OF_MANY) == {name for name, known in KNOWN_METRICS.items() if known.many}
+    found = measure(list(OF_MANY), SPECIES, SURE)
+    assert found == {name: pytest.approx(plain(SPECIES, SURE), rel=1e-12) for name, plain in OF_MANY.items()}
+
+
+def test_of_many_classes_each_counts_and_answers_move_by_the_one_that_moves_most() -> None:
+    assert rarer_rows(SPECIES, 3) == min(np.bincount(SPECIES.astype(int)))
+    assert rarer_rows(SPECIES, 4) == 0
+    assert math.isnan(measure(["macro_f1"], np.where(SPECIES == 2, 0, SPECIES), SURE)["macro_f1"])
+    moved = np.column_stack([SURE[:, 0], SURE[::-1, 1], SURE[:, 2] ** 2])
+    assert score_psi(moved, SURE) == score_psi(moved[:, 2], SURE[:, 2]) > 0
+
+
+def test_curves_of_many_classes_are_of_all_against_the_others() -> None:
+    drawn = curves("classification", SPECIES, SURE)
+    area = np.trapezoid(drawn["roc"]["true_positive_rate"], drawn["roc"]["false_positive_rate"])
+    assert area == pytest.approx(sk.roc_auc_score(SPECIES, SURE, multi_class="ovr", average="micro"), abs=0.03)
+    assert all(b["rows"] >= 30 for b in drawn["calibration"]), "ten rows with three answers each"
+    assert curves("classification", SPECIES[:20], SURE[:20]) == {}
 
 
 def test_answers_that_are_quite_sure_and_wrong_have_a_finite_log_loss() -> None:

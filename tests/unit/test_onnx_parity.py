@@ -18,6 +18,8 @@ from onnx import TensorProto, helper
 
 from insitu.agreement import compare
 from insitu.edge.parity import MOST_ROWS, judge_export
+from insitu.serving.payload import Column
+from insitu.serving.runtimes import OnnxRuntime
 
 Vector = npt.NDArray[np.float64]
 
@@ -67,9 +69,7 @@ def rows() -> pd.DataFrame:
 
 
 def judged(export: Path, model: Model, tolerance: float = 1e-5, task: str = "regression") -> dict[str, Any]:
-    # A column of answers, as the export has them.
-    columned = Model(lambda frame: np.asarray(model.function(frame)).reshape(len(frame), -1), model.rows)
-    return judge_export(export, columned, model.rows, tolerance, task)
+    return judge_export(export, model, model.rows, tolerance, task)
 
 
 def test_an_export_that_answers_alike_is_used_and_says_on_how_many_rows(rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -79,6 +79,15 @@ def test_an_export_that_answers_alike_is_used_and_says_on_how_many_rows(rows: pd
     assert (found["precision"], found["blanks"]) == ("float32", [])
     assert 0 < found["max_difference"] < 1e-6
     assert "reason" not in found
+
+
+def test_a_column_of_answers_is_an_answer_for_each_row(rows: pd.DataFrame, tmp_path: Path) -> None:
+    export = graph(tmp_path / "m", SUM)  # it answers with a column
+    assert OnnxRuntime(export, [Column("a", "double"), Column("b", "double")]).predict({"a": [1.0], "b": [2.0]}) == [3]
+    found = judged(export, Model(lambda x: (x.a + x.b).to_numpy()[:, None], rows))
+    assert (found["usable"], found["blanks"]) == (True, [])
+    found = judged(export, Model(lambda x: np.column_stack([x.a, x.b]), rows))
+    assert "the shape (3000,), the model's (3000, 2)" in found["reason"]
 
 
 def test_one_row_of_thousands_that_differs_is_found_and_told(rows: pd.DataFrame, tmp_path: Path) -> None:

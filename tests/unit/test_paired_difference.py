@@ -177,6 +177,41 @@ def test_delong_and_the_bootstrap_agree_on_an_area() -> None:
     assert (by_formula.high - by_formula.low) / (2 * 1.96) == pytest.approx(deviation, rel=0.3)
 
 
+# --- many classes ---
+
+
+def of_three(rows: int, seed: int = 11) -> tuple[Vector, Vector, Vector]:
+    """Return labels of three classes, one of them rare, and what two models make of them."""
+    random = np.random.default_rng(seed)
+    y = random.choice(3, rows, p=[0.5, 0.35, 0.15]).astype(np.float64)
+    drawn = (random.normal(size=(rows, 3)) + strength * np.eye(3)[y.astype(int)] for strength in (1.5, 1.2))
+    new, old = (np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in drawn)
+    return y, new, old
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "log_loss", "accuracy"])
+def test_of_many_classes_rows_and_groups_give_one_interval_and_an_influence_is_a_derivative(name: str) -> None:
+    y, new, old = of_three(EXACT_ROWS)
+    by_rows = difference(name, y, new, old, 0.025)
+    by_groups = difference(name, *(np.concatenate([values, values[:1]]) for values in (y, new, old)), 0.025)
+    assert by_rows.low < by_rows.estimate < by_rows.high
+    width = by_rows.high - by_rows.low
+    assert (by_groups.low, by_groups.high) == pytest.approx((by_rows.low, by_rows.high), abs=0.1 * width)
+    metric, influence, step = prepared(name, y, new), INFLUENCES[name](y, new), 1e-5
+    for row in range(0, EXACT_ROWS, 199):
+        heavier = np.ones(EXACT_ROWS)
+        heavier[row] += step
+        moved = (metric(heavier) - metric(np.ones(EXACT_ROWS))) / step * EXACT_ROWS
+        assert moved == pytest.approx(influence[row], abs=5e-3)
+
+
+def test_the_interval_of_a_macro_f1_holds_the_truth_about_as_often_as_it_says() -> None:
+    y, new, old = of_three(200_000, seed=1)
+    true = measure(["macro_f1"], y, new)["macro_f1"] - measure(["macro_f1"], y, old)["macro_f1"]
+    rounds = [difference("macro_f1", *of_three(150, seed), 0.05) for seed in range(100, 112)]
+    assert sum(seen.low <= true <= seen.high for seen in rounds) >= 9  # of 12, where 11 are to be expected
+
+
 # --- what holds for every metric ---
 
 

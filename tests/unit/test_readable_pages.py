@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from past_runs import deployed, past_run
 from reading import require_readable
 
-from insitu.auditing import Audit, Finding
+from data_checks import datadocs
+from insitu.auditing import Audit
 from insitu.auditpage import page as audit_page
+from insitu.audittrail import Finding
 from insitu.cli import main
 from insitu.errors import DataError
 
@@ -56,4 +58,27 @@ def test_an_audit_is_readable_by_everybody(tmp_path: Path, browser: Page) -> Non
     )
     file = tmp_path / "audit.html"
     file.write_text(audit_page(Audit("flights", "3", "a" * 64, "local", "Completed", findings, left)))
+    require_readable(browser, file)
+
+
+def test_data_docs_are_readable_by_everybody(tmp_path: Path, browser: Page) -> None:
+    found = {"element_count": 9, "unexpected_count": 1, "unexpected_percent": 11.1, "partial_unexpected_list": [LONG]}
+    results = [
+        {
+            "success": success,
+            "expectation_config": {
+                "type": "expect_column_values_to_be_in_set",
+                "kwargs": {"column": column, "value_set": ["EWR", LONG]},
+                "meta": {},
+            },
+            "result": found,
+            "meta": {},
+            "exception_info": {"raised_exception": False, "exception_message": None, "exception_traceback": None},
+        }
+        for success, column in ((False, LONG), (True, "origin"))
+    ]
+    full = {"success": False, "suite_name": "flights", "results": results}
+    file = tmp_path / "docs.html"
+    about = {"facts": [("batch", "a" * 64)], "notes": [LONG], "links": [("Model card", "v1.html")]}
+    file.write_text(datadocs.page(full, title="flights", **about))
     require_readable(browser, file)

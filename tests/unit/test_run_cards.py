@@ -62,10 +62,10 @@ def test_the_gate_table_has_a_row_per_metric_and_the_gain_of_the_primary_one() -
         "metric": "log_loss (lower is better)",
         "challenger": "0.5123",
         "champion": "0.5123",
-        "floor": "0.6",
+        "floor or ceiling": "0.6",
         "gain": "+0.05 (+0.03 to +0.07)",
     }
-    assert (second["metric"], second["floor"], second["gain"]) == ("roc_auc (higher is better)", "", "")
+    assert (second["metric"], second["floor or ceiling"], second["gain"]) == ("roc_auc (higher is better)", "", "")
 
 
 def test_without_a_champion_its_cells_are_empty() -> None:
@@ -123,11 +123,14 @@ def test_the_validation_table_has_a_row_per_expectation_the_failed_ones_first() 
         "unexpected_count": 3,
         "success": False,
         "reason": "3 of 12000 rows",
+        "blobs": [{"name": "a.csv", "rows": 2}, {"name": "b.csv", "rows": 1}],
+        "more_blobs": 4,
     }
     unknown = outcome | {"expectation": "columns", "columns": [], "unexpected_count": None, "rows": None}
     table = validation_table({"outcomes": [outcome, failed, unknown]})
     assert [row["result"] for row in table] == ["FAILS: 3 of 12000 rows", "holds", "holds"]
     assert (table[0]["columns"], table[0]["unexpected"], table[0]["rows"]) == ("hour, day", "3", "12,000")
+    assert [row["blobs"] for row in table] == ["a.csv (2), b.csv (1) and 4 more", "", ""]
     assert (table[2]["columns"], table[2]["unexpected"], table[2]["rows"]) == ("", "", "")
     assert len(markdown_table(table).splitlines()) == 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.running.asking import prefect_check
+from flows.running.environment import prepare
 from insitu.planning.exits import exits_of
 from insitu.runs import open_run
 
@@ -34,3 +36,12 @@ def test_the_plan_says_of_messages_when_they_go(make_project: Callable[..., Path
         file.write(f'\n[notify]\ntell = {tell}\nslack = {{ env = "NOT_NEEDED" }}\n')
     run = open_run(project, "flights", "local")
     assert [one.when for one in exits_of(run, ()) if one.what == "message"] == when
+
+
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:1/api"])
+def test_only_a_temporary_server_leaves_automations_to_the_one_that_has_their_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {"PREFECT_API_URL": address} if address else {})
+    prepare(tmp_path)
+    assert os.environ.get("PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED") == (None if address else "false")

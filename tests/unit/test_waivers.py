@@ -88,6 +88,25 @@ def test_one_that_was_taken_back_does_not_come_back(waivers: Waivers) -> None:
         waivers.revoke(2, Act("revocation", "Bob", "no"), NOW)
 
 
+def test_no_file_that_is_taken_away_lets_one_that_was_taken_back_count_again(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    taken_back = waivers.revoke(1, Act("revocation", "Bob", "no"), NOW)
+    assert (taken_back.digest, taken_back.waiver) == (given.digest, given.waiver)  # an audit finds it by that
+    names = list(waivers.state.names("waivers/"))
+    envelope = waivers.state.read(given.name)
+    waivers.state.create("waivers/tiny/2.json", envelope)
+    assert [one.status for one in waivers.all(NOW)] == ["revoked", "altered"]
+    for name in names:
+        waivers.state.delete(name, etag=waivers.state.stat(name).etag)
+        assert waivers.standing(NOW) == []
+
+
+def test_one_that_cannot_be_read_is_taken_back_as_well(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    waivers.state.replace(given.name, b"\xff", etag=waivers.state.stat(given.name).etag)
+    assert waivers.revoke(1, Act("revocation", "Bob", "no"), NOW).status == "revoked"
+
+
 @pytest.mark.parametrize("changes", [{"allowed": False}, {"approvers": ("Bob",)}])
 def test_what_the_site_does_not_allow_any_more_does_not_count(waivers: Waivers, changes: dict[str, object]) -> None:
     waivers.give(SCOPE, ACT, LATER, NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -56,8 +57,11 @@ def judged(ledger: Ledger, record: Record) -> Kept:
         return story.gate
 
 
-def asked(ledger: Ledger, story: Story, timeout_s: float, now: datetime) -> Kept:
-    """Return the question that is open, put now unless it was before; what was not answered in time is asked anew."""
+def asked(ledger: Ledger, story: Story, timeout_s: float, now: datetime, over: Collection[str] = ()) -> Kept:
+    """Return the question that is open, put now unless it was before; what was not answered in time is asked anew.
+
+    It names what the gate said, and the limits that the model is *over* now.
+    """
     question = story.question
     if question and not story.answer and not question.record.is_over(now):
         return question
@@ -65,7 +69,7 @@ def asked(ledger: Ledger, story: Story, timeout_s: float, now: datetime) -> Kept
         expire(ledger, question, now)
     until = iso(now + timedelta(seconds=timeout_s))
     number = question.record.number + 1 if question else 1
-    new = replace(story.gate.record, kind="question", number=number, when=iso(now), expires=until)
+    new = replace(story.gate.record.naming(over), kind="question", number=number, when=iso(now), expires=until)
     try:
         return ledger.keep(new)
     except BlobExists:
@@ -119,11 +123,16 @@ def answered(ledger: Ledger, story: Story, act: Act, now: datetime) -> Kept:
     )
 
 
-def overridden(ledger: Ledger, story: Story, act: Act, expires: datetime, now: datetime) -> Kept:
-    """Put on record that a person publishes what was not promoted; whoever is second makes the next override."""
+def overridden(
+    ledger: Ledger, story: Story, act: Act, expires: datetime, now: datetime, over: Collection[str] = ()
+) -> Kept:
+    """Put on record that a person publishes what was not promoted, and is *over* these limits now.
+
+    Whoever is second makes the next override.
+    """
     act_now = {**asdict(act), "when": iso(now), "expires": iso(expires)}
     while True:
-        record = replace(story.gate.record, number=max(story.overrides, default=0) + 1, **act_now)
+        record = replace(story.gate.record.naming(over), number=max(story.overrides, default=0) + 1, **act_now)
         try:
             return ledger.keep(record)
         except BlobExists:

@@ -5,33 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from insitu.attesting import NAMES, said_about_residency
+from insitu.audittrail import Finding, Status, Trail
+from insitu.decisions import digest_of
 from insitu.egress import EGRESS, HEAD, SCANNED, SIGNED
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, LeakFound
 from insitu.images.attest import Attested, attestations
 from insitu.images.statements import RESIDENCY
 from insitu.journal import Journal
-from insitu.lineage import Records
+from insitu.lineage import Records, significant
 from insitu.residency.account import Account
 from insitu.residency.ledger import entries_since, require_whole
 from insitu.residency.names import outward
 from insitu.residency.statement import NO_LENDER, NOT_CHECKED, room_of, waivers_of
+from insitu.rulings import ledger_of
 from insitu.signing import PublicKey
 from insitu.verifying import verify_image
 from insitu.wiring import Site
 
-Status = Literal["proved", "open", "broken"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One question: `proved`, `open` (nobody has looked), or `broken` (something is not as it was written)."""
-
-    question: str
-    status: Status
-    found: str
+_ANOTHER = "the run record tells something else than what its training left"
 
 
 @dataclass(frozen=True)
@@ -87,14 +81,16 @@ def audit(site: Site, model: str, version: str) -> Audit:
     """
     record = Records(site.state).of_version(model, version)
     journal = Journal(site.state, model, record["run_key"])
-    entries = journal.entry(EGRESS) or []
+    entries, trail = journal.entry(EGRESS) or [], Trail(record, journal)
     findings = (
+        *trail.of_pruning(),
         _of_ledger(record, journal, entries, site.keys.trusted()),
-        _of_scan(record),
+        _of_scan(trail),
         *_of_waivers(site, record),
-        _of_files(record, journal, entries),
-        _of_job(record),
-        *_of_image(site, record, journal),
+        _of_files(trail, entries),
+        _of_job(trail),
+        *_of_decision(site, trail),
+        *_of_image(site, trail),
         *_of_names(site, record, journal),
         *_of_account(site, record),
     )
@@ -126,8 +122,11 @@ def _of_ledger(
     return Finding(question, "proved", f"{told}; their end is signed")
 
 
-def _of_scan(record: Mapping[str, Any]) -> Finding:
-    question, scan, error = "Does the model hold records of the data?", record["residency"], record["error"]
+def _of_scan(trail: Trail) -> Finding:
+    record, question = trail.record, "Does the model hold records of the data?"
+    scan, error = record["residency"], record["error"]
+    if trail.tells_another(of_scan=True):
+        return Finding(question, "broken", _ANOTHER)
     if error and error["code"] == LeakFound.code:
         return Finding(question, "proved", f"so it seemed, and it was refused: {error['found']}")
     if scan is None:
@@ -135,6 +134,8 @@ def _of_scan(record: Mapping[str, Any]) -> Finding:
         return Finding(question, "open", why)
     looked = f"{scan['rows_looked_for']:,} of {scan['rows']:,} rows looked for in {scan['bytes_scanned']:,} bytes"
     found = f"{looked}: {scan['rows_found']} rows and {scan['cells_found']} single values found ({scan['verdict']})"
+    if lost := trail.lost(question, found):
+        return lost
     if scan["verdict"] == "waived":
         return Finding(question, "open", found)
     return Finding(question, "proved" if scan["verdict"] in SCANNED else "broken", found)
@@ -153,26 +154,32 @@ def _of_waivers(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(question, "open", line + but)
 
 
-def _of_files(record: Mapping[str, Any], journal: Journal, entries: Sequence[Mapping[str, Any]]) -> Finding:
+def _of_files(trail: Trail, entries: Sequence[Mapping[str, Any]]) -> Finding:
     question = "Are the files that left those that were scanned?"
     sent = {one["what"].removeprefix("model file "): one for one in entries if one["what"].startswith("model file ")}
-    trained = (journal.entry("train") or {}).get("value", {}).get("files", {})
-    others = sorted(name for name, one in sent.items() if trained.get(name) != one["sha256"])
+    if sent and (lost := trail.lost(question, f"{len(sent)} files left")):
+        return lost
+    files = (trail.trained or {}).get("files", {})
+    others = sorted(name for name, one in sent.items() if files.get(name) != one["sha256"])
     if others:
         return Finding(question, "broken", f"other bytes than training left: {', '.join(others[:5])}")
     if not sent:
         return Finding(question, "proved", "no file of the model left")
     told = sorted({one["clearance"] for one in sent.values()})
     status: Status = "open" if SCANNED[None] in told else "proved"
-    return Finding(question, status, f"{len(sent)} files, byte by byte what training left; {'; '.join(told)}")
+    return Finding(question, status, f"{len(sent)} files, sent as training left them, byte by byte; {'; '.join(told)}")
 
 
-def _of_job(record: Mapping[str, Any]) -> Finding:
-    question, training = "Could training send anything by itself?", record["training"]
+def _of_job(trail: Trail) -> Finding:
+    question, training = "Could training send anything by itself?", trail.record["training"]
+    if trail.tells_another(of_scan=False):
+        return Finding(question, "broken", _ANOTHER)
     if training is None:
-        began = (record["validation"] or {}).get("success")
+        began = (trail.record["validation"] or {}).get("success")
         told = "nothing is on record of what its job saw" if began else "nothing was trained"
         return Finding(question, "open" if began else "proved", told)
+    if lost := trail.lost(question, f"network {training.get('network')}"):
+        return lost
     if training.get("network") == "none":
         return Finding(question, "proved", f"no: its job saw no network but its own loopback, {NO_LENDER}")
     if training.get("network") == "proxy":
@@ -180,6 +187,39 @@ def _of_job(record: Mapping[str, Any]) -> Finding:
         found = f"no: its proxy led to the site's stores alone ({', '.join(to)}); {refused} requests to others refused"
         return Finding(question, "proved", f"{found}, {NO_LENDER}")
     return Finding(question, "open", f"its job ({training['backend']}) shared a network; who watches that?")
+
+
+def _of_decision(site: Site, trail: Trail) -> Iterator[Finding]:
+    """Yield whether the verdict on record is the one that was signed, over what training left."""
+    record, trained, question = trail.record, trail.trained, "Is the verdict the one that was signed?"
+    if not record["decision"]:
+        return
+    try:
+        story = ledger_of(site, record["model"], record["run_key"]).newest()
+    except (BackendUnavailable, AccessRefused):
+        raise
+    except InsituError as error:
+        yield Finding(question, "broken", error.what)
+        return
+    if story is None:
+        yield Finding(question, "open", "no decision is kept at the site")
+        return
+    signed, told = story.gate.record, record["decision"]["verdict"]
+    # A limit may reject afterwards what the gate has let pass.
+    if signed.verdict != told and (told != "reject" or record["publication"]):
+        yield Finding(question, "broken", f"the run record tells another verdict than {signed.verdict}")
+    elif lost := trail.lost(question, f"{told}, over metrics that nothing proves"):
+        yield lost
+    elif trained and digest_of(trained) != signed.evidence:
+        yield Finding(question, "broken", "it was over something else than what training left by its journal")
+    elif trained and not _tells_metrics(record["training"], significant(trained["metrics"])):
+        yield Finding(question, "broken", "the run record tells other metrics than were judged")
+    else:
+        yield Finding(question, "proved", f"{signed.verdict}, signed at {signed.when} over the metrics on record")
+
+
+def _tells_metrics(told: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    return bool(told.get("compared", metrics) == metrics and told["metrics"] == metrics["challenger"])
 
 
 def _of_names(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterator[Finding]:
@@ -200,21 +240,28 @@ def _of_account(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
     if not capacity:
         return
     container = record["batch"]["manifest"]["container"]
+    question = "How many rows could have left, whatever the encoding?"
     entries = Account(site.state, container).entries()
     mine = next((one["rows"] for one in entries if one["run_key"] == record["run_key"]), 0)
-    total, share = sum(one["rows"] for one in entries), sum(one["rows"] for one in entries) / max(1, capacity["of"])
-    told = f"room {room_of(capacity)}; of it left {mine:,} rows' worth; of {container} by {len(entries)} runs {total:,}"
-    yield Finding("How many rows could have left, whatever the encoding?", "proved", f"{told} ({share:.2%})")
+    if record["publication"] and 0 < mine < capacity["rows"]:
+        yield Finding(question, "broken", f"the account of {container} tells of less than the run record does")
+        return
+    total = sum(one["rows"] for one in entries)
+    told = f"room {room_of(capacity)}; of it left {mine:,} rows' worth"
+    account = f"of {container} by {len(entries)} runs {total:,} ({total / max(1, capacity['of']):.2%})"
+    limits = "; an upper estimate, for the bits of a row are one; and that account is not signed"
+    yield Finding(question, "estimated", f"{told}; {account}{limits}")
 
 
-def _of_image(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterator[Finding]:
-    question = "Is the published image what its statements say?"
+def _of_image(site: Site, trail: Trail) -> Iterator[Finding]:
+    record, question = trail.record, "Is the published image what its statements say?"
     if record["publication"] is None:
         yield Finding(question, "proved", "no image was published")
         return
     images, digest, trusted = site.registry(record["model"]), record["publication"]["digest"], site.keys.trusted()
-    if "pruned" in record and images.resolve(digest) is None:
-        yield Finding(question, "open", f"it was pruned at {record['pruned']}: {images.name} has it no more")
+    if trail.pruned and images.resolve(digest) is None:
+        told = f"it was pruned: {images.name} has neither it nor its signed statements, which nobody can look at here"
+        yield Finding(question, "open", f"{told}; whoever has a copy of {digest} may ask `insitu verify`")
         return
     published = datetime.fromisoformat(record["finished"])
     try:
@@ -233,7 +280,9 @@ def _of_image(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterat
     said = [one.predicate for one in found if isinstance(one, Attested) and one.kind == RESIDENCY]
     if not said:
         yield Finding(question, "open", "the image has none")
-    elif any(one != said_about_residency(journal) for one in said):
+    elif lost := trail.lost(question, "nothing of what the statement says"):
+        yield lost
+    elif any(one != said_about_residency(trail.journal) for one in said):
         yield Finding(question, "broken", "it says something else than the run's record")
     else:
         yield Finding(question, "proved", f"it does, signed by key {verified.keys[0][:12]}")

@@ -13,8 +13,8 @@ A record names the digest of the evidence that it is about, so none counts for a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
@@ -84,6 +84,10 @@ class Record:
     def is_over(self, now: datetime) -> bool:
         """Tell whether its time is up."""
         return self.expires is not None and now >= datetime.fromisoformat(self.expires)
+
+    def naming(self, more: Iterable[str]) -> Record:
+        """Return it with *more* among its reasons."""
+        return replace(self, reasons=tuple(dict.fromkeys((*self.reasons, *more))))
 
 
 @dataclass(frozen=True)
@@ -218,25 +222,31 @@ def opened(envelope: bytes, trusted: Collection[PublicKey]) -> Record:
         raise SignatureRefused("what is signed holds no decision") from None
 
 
-def standing(story: Story, approval: str, allow_override: bool, now: datetime) -> Standing:
+def standing(story: Story, approval: str, allow_override: bool, now: datetime, over: Collection[str] = ()) -> Standing:
     """Return what holds: the gate's verdict, unless a person was asked or has overruled it.
 
     Args:
+        story: What is on record.
         approval: When a person decides (gate.approval in model.toml).
         allow_override: Whether overrides count at the site.
+        now: When it is; overrides end.
+        over: Limits that the model is beyond now (`insitu.capacity`): a person decides over what would be promoted, and
+            whose record does not name each of them has not decided over it.
     """
     gate, question, answer, override = story.gate, story.question, story.answer, story.override
-    if answer and answer.record.kind == "approval":
+    if answer and answer.record.kind == "approval" and set(over) <= set(answer.record.reasons):
         return Standing("Approved", answer)
-    if override and allow_override and not override.record.is_over(now):
+    if override and allow_override and not override.record.is_over(now) and set(over) <= set(override.record.reasons):
         return Standing("Overridden", override)
     if answer and answer.record.kind == "rejection":
         return Standing("Rejected", answer)
     verdict = gate.record.verdict
     if verdict == "reject":
         return Standing("Rejected", gate)
-    if approval == "always" or (approval == "inconclusive" and verdict == "inconclusive"):
-        late = answer or (question if question and question.record.is_over(now) else None)
+    if approval == "always" or (over and verdict == "promote") or approval == verdict == "inconclusive":
+        late = answer if answer and answer.record.kind == "expiry" else None
+        if question and not answer and question.record.is_over(now):
+            late = question
         return Standing("Expired", late) if late else Standing("AwaitingApproval", question or gate)
     return Standing("Promoted" if verdict == "promote" else "Inconclusive", gate)
 

@@ -67,17 +67,26 @@ def _spare_layers(site: Site, needed: Mapping[str, Iterable[str]], lain: timedel
     root, bases_named = site.settings.images.root, _bases(site)
     kept = {layer for model, digests in needed.items() for layer in _layers(site, model, digests)}
     cache, bases = BlobFolder(root / ".cache" / "layers"), BlobFolder(root / KEPT)
-    notes = {path: digest for path in sorted(cache.root.glob("*.json")) if (digest := _noted(path, cache))}
+    found = {path: _noted(path, cache) for path in sorted(cache.root.glob("*.json"))}
+    notes = {path: digest for path, digest in found.items() if digest}
     used = {digest for path, digest in notes.items() if not _has_lain(path, lain, now)}
     for note, digest in notes.items():
         if digest not in kept | used:
             yield _spare("kept layer", cache.path(digest), "no image that stays has it", note)
+    of_nobody = [path for path in _blobs(cache) if f"sha256:{path.name}" not in kept | {*notes.values()}]
+    for path in [*(path for path in found if path not in notes), *of_nobody]:
+        if _has_lain(path, lain, now):
+            yield _spare("kept layer", path, "a torn note, or a layer that no note names")
     of_bases = {
         part for one in bases_named or () if "@sha256:" in one for part in _parts(bases, one.rpartition("@")[2])
     }
-    for path in sorted((bases.root / "blobs" / "sha256").glob("[0-9a-f]*")):
+    for path in _blobs(bases):
         if bases_named is not None and f"sha256:{path.name}" not in of_bases and _has_lain(path, lain, now):
             yield _spare("kept base", path, "no site names this base")
+
+
+def _blobs(folder: BlobFolder) -> list[Path]:
+    return sorted((folder.root / "blobs" / "sha256").glob("[0-9a-f]*"))
 
 
 def _bases(site: Site) -> set[str] | None:

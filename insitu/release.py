@@ -101,7 +101,7 @@ def register_model(run: Run, trained: Trained, decision: Decision) -> ModelVersi
     folder = run.site.jobs.output(trained.job) / "output" / "model"
     tags, models = run_tags(run, trained, decision), run.site.models
     with note_leaving(run):
-        if decision.verdict == "promote" and over(run):  # also where another model has left since the gate
+        if over(run):  # also where another model has left since the gate, or since a person decided
             require_allowed(run)
         for path, digest in trained.files.items():
             sent = Sent(f"model file {path}", models.place, (folder / path).stat().st_size, digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -53,10 +53,10 @@ def judge(run: Run, decision: Decision) -> Decision:
         who=GATE,
         when=iso(datetime.now(UTC)),
     )
-    kept = judged(ledger_of(run.site, run.model.name, run.key), record)
+    judged(ledger_of(run.site, run.model.name, run.key), record)
     stands = standing_of(run)
     assert stands
-    return settled(replace(decision, reasons=kept.record.reasons), stands)
+    return settled(decision, stands)
 
 
 def standing_of(run: Run, now: datetime | None = None) -> Standing | None:
@@ -64,10 +64,8 @@ def standing_of(run: Run, now: datetime | None = None) -> Standing | None:
     story = story_of(run)
     if story is None:
         return None
-    asks: str = run.model.gate.approval
-    if story.gate.record.verdict == "promote" and over(run):  # whoever is asked otherwise
-        asks = "always"
-    return standing(story, asks, run.site.settings.gate.allow_override, now or datetime.now(UTC))
+    overrides = run.site.settings.gate.allow_override
+    return standing(story, run.model.gate.approval, overrides, now or datetime.now(UTC), over(run))
 
 
 def ask(run: Run) -> Kept:
@@ -75,7 +73,7 @@ def ask(run: Run) -> Kept:
     story = story_of(run)
     assert story, "the gate has judged"
     ledger = ledger_of(run.site, run.model.name, run.key)
-    return asked(ledger, story, run.model.gate.approval_timeout_s, datetime.now(UTC))
+    return asked(ledger, story, run.model.gate.approval_timeout_s, datetime.now(UTC), over(run))
 
 
 def close_question(run: Run, question: Kept) -> Kept:
@@ -96,8 +94,10 @@ def answer(site: Site, story: Story, act: Act, now: datetime | None = None) -> K
     return answered(ledger_of(site, about.model, about.run_key), story, act, now or datetime.now(UTC))
 
 
-def override(site: Site, story: Story, act: Act, expires: datetime, now: datetime | None = None) -> Kept:
-    """Put on record that a person publishes what was not promoted; return the record.
+def override(
+    site: Site, story: Story, act: Act, expires: datetime, now: datetime | None = None, over: Collection[str] = ()
+) -> Kept:
+    """Put on record that a person publishes what was not promoted, *over* limits that it names; return the record.
 
     Raises:
         UsageError: It would expire at once.
@@ -113,7 +113,7 @@ def override(site: Site, story: Story, act: Act, expires: datetime, now: datetim
     require_approver(site, act.who)
     if expires <= moment:
         raise UsageError("the override would expire before it counts", found=iso(expires))
-    stands = standing(story, about.settings["gate"]["approval"], allow_override=False, now=moment)
+    stands = standing(story, about.settings["gate"]["approval"], allow_override=False, now=moment, over=over)
     if stands.outcome not in ("Rejected", "Inconclusive", "Expired"):
         waits = stands.outcome == "AwaitingApproval"
         raise DecisionRefused(
@@ -122,7 +122,7 @@ def override(site: Site, story: Story, act: Act, expires: datetime, now: datetim
             wanted="a run that the gate or a person did not let pass",
             next_action=f"insitu approve {about.model} {about.run_key[:12]}" if waits else None,
         )
-    return overridden(ledger_of(site, about.model, about.run_key), story, act, expires, moment)
+    return overridden(ledger_of(site, about.model, about.run_key), story, act, expires, moment, over)
 
 
 def require_approver(site: Site, who: str) -> None:
@@ -136,9 +136,10 @@ def require_approver(site: Site, who: str) -> None:
 
 
 def settled(decision: Decision, stands: Standing) -> Decision:
-    """Return *decision* with what became of it."""
-    by_people = stands.basis.record.kind not in ("gate", "question")
-    return replace(decision, outcome=stands.outcome, approval=stands.basis.told() if by_people else None)
+    """Return *decision* with what became of it, and with the reasons that are on record of that."""
+    basis = stands.basis
+    approval = None if basis.record.kind in ("gate", "question") else basis.told()
+    return replace(decision, reasons=basis.record.reasons, outcome=stands.outcome, approval=approval)
 
 
 def require_allowed(run: Run) -> Kept:
@@ -156,9 +157,11 @@ def require_allowed(run: Run) -> Kept:
             next_action="start the run again: the gate judges what is there",
         )
     if stands.outcome not in PUBLISHED:
+        unnamed = [one for one in over(run) if one not in stands.basis.record.reasons]
         raise DecisionRefused(
             f"run {run.key[:12]} may not be published: it is {stands.outcome}",
-            found=f"{stands.basis.record.kind} by {stands.basis.record.who} at {stands.basis.record.when}",
+            found=f"{stands.basis.record.kind} by {stands.basis.record.who} at {stands.basis.record.when}"
+            + "".join(f"; since then {one}" for one in unnamed),
             wanted="a verdict, approval or override that allows it, now",
             next_action=f"see `insitu show {run.model.name} {run.key[:12]}`",
         )

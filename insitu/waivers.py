@@ -1,10 +1,10 @@
-"""Waivers on record: what of a model people let leave although the scan does not; each signed, none ever changed.
+"""Waivers on record: what of a model people let leave although the scan does not; each signed.
 
-    waivers/MODEL/N.json          the waiver: what it is about, who gave it, why, until when
-    waivers/MODEL/N-revoked.json  that it was taken back
+    waivers/MODEL/N.json   the waiver: what it is about, who gave it, why, until when; or that it was taken back
 
-One that has ended, was taken back, is not as it was signed, or is by somebody whom the site does not let decide, is as
-if it were not there.
+That it was taken back is written over it, with the waiver as it was inside, so there is no second file to take away
+after which it would count again. One that has ended, was taken back, is not as it was signed, or is by somebody whom
+the site does not let decide, is as if it were not there.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from insitu.acts import Act
 from insitu.decisions import iso
-from insitu.errors import BlobExists, LeakFound, SignatureRefused, UsageError
+from insitu.errors import BlobChanged, BlobExists, BlobNotFound, LeakFound, SignatureRefused, UsageError
 from insitu.ports import BlobStore
 from insitu.residency.waivers import Find, Scope
 from insitu.signing import Keys, sign, verify
 
 PAYLOAD_TYPE = "application/vnd.insitu.waiver.v1+json"
+REVOKED_TYPE = "application/vnd.insitu.waiver-revocation.v1+json"
 WAIVED = "waived"
 """The journal's name of what left by waivers, and by which."""
 
-_REVOKED = "-revoked.json"
 Status = Literal["counts", "ended", "revoked", "not allowed", "altered"]
 
 
@@ -87,7 +87,26 @@ class Known:
         return f"waiver {one.number} by {one.who} until {one.expires}: {one.scope.told}{but}"
 
 
-_ADAPTER = TypeAdapter(Waiver)
+@dataclass(frozen=True)
+class Revocation:
+    """That a waiver was taken back.
+
+    Attributes:
+        name: Of the waiver in the state.
+        waiver: Its envelope as it was.
+        who: The name that was given; nobody checks it.
+        when: UTC, ISO form.
+    """
+
+    name: str
+    site: str
+    waiver: str
+    who: str
+    reason: str
+    when: str
+
+
+_ADAPTER, _REVOCATION = TypeAdapter(Waiver), TypeAdapter(Revocation)
 
 
 @dataclass(frozen=True)
@@ -113,10 +132,8 @@ class Waivers:
 
     def all(self, now: datetime) -> list[Known]:
         """Return every waiver, oldest first, and whether it counts."""
-        names = list(self.state.names(self.folder))
-        revoked = {name.replace(_REVOKED, ".json") for name in names if name.endswith(_REVOKED)}
-        given = sorted((name for name in names if not name.endswith(_REVOKED)), key=lambda name: (len(name), name))
-        return [self._known(name, name in revoked, now) for name in given]
+        names = sorted(self.state.names(self.folder), key=lambda name: (len(name), name))
+        return [self._known(name, now) for name in names]
 
     def standing(self, now: datetime) -> list[Known]:
         """Return those that count."""
@@ -130,23 +147,29 @@ class Waivers:
         while True:
             waiver = Waiver(number, self.model, self.site, scope, act.who, act.reason, iso(now), iso(expires))
             try:
-                self._write(f"{self.folder}{number}.json", asdict(waiver))
+                self.state.create(f"{self.folder}{number}.json", self._signed(PAYLOAD_TYPE, waiver))
             except BlobExists:
                 number += 1
             else:
-                return self._known(f"{self.folder}{number}.json", revoked=False, now=now)
+                return self._known(f"{self.folder}{number}.json", now)
 
     def revoke(self, number: int, act: Act, now: datetime) -> Known:
         """Take a waiver back, once and for all; return it. Raise `UsageError` when there is none of that number."""
         name = f"{self.folder}{number}.json"
-        if name not in self.state.names(self.folder):
+        try:
+            if (known := self._known(name, now)).status == "revoked":
+                return known
+            etag = self.state.stat(name).etag
+            waiver = self.state.read(name, etag=etag).decode(errors="replace")
+            revocation = Revocation(name, self.site, waiver, act.who, act.reason, iso(now))
+            self.state.replace(name, self._signed(REVOKED_TYPE, revocation), etag=etag)
+        except BlobNotFound:
             raise UsageError(
                 f"{self.model} has no waiver {number}", next_action=f"see `insitu waivers list {self.model}`"
-            )
-        told = {"number": number, "model": self.model, "site": self.site, **asdict(act), "when": iso(now)}
-        with suppress(BlobExists):  # it is taken back already
-            self._write(name.replace(".json", _REVOKED), told)
-        return self._known(name, revoked=True, now=now)
+            ) from None
+        except BlobChanged:  # somebody else takes it back
+            return self.revoke(number, act, now)
+        return self._known(name, now)
 
     def settled(self, waived: Iterable[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
         """Return what was *waived*, each find with the waiver by which it may leave now: its own, or another.
@@ -178,25 +201,33 @@ class Waivers:
             next_action=f"train a model that keeps no rows, or have it waived anew: insitu waive {self.model}",
         )
 
-    def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        payload = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-        self.state.create(name, sign(PAYLOAD_TYPE, payload, self.keys.own()))
+    def _signed(self, kind: str, value: Waiver | Revocation) -> bytes:
+        payload = json.dumps(asdict(value), sort_keys=True, separators=(",", ":")).encode()
+        return sign(kind, payload, self.keys.own())
 
-    def _known(self, name: str, revoked: bool, now: datetime) -> Known:
+    def _known(self, name: str, now: datetime) -> Known:
         envelope = self.state.read(name)
+        revoked = self._revoked(name, envelope)
+        envelope = revoked.waiver.encode() if revoked else envelope
         digest = f"sha256:{sha256(envelope).hexdigest()}"
         try:
             waiver = _ADAPTER.validate_json(verify(envelope, PAYLOAD_TYPE, self.keys.trusted()))
         except (SignatureRefused, ValidationError):
-            return Known(name, digest, "altered", None)
+            return Known(name, digest, "revoked" if revoked else "altered", None)
         about = (waiver.site, waiver.model, f"{self.folder}{waiver.number}.json")
         if about != (self.site, self.model, name):
-            return Known(name, digest, "altered", None)
-        return Known(name, digest, self._status(waiver, revoked, now), waiver)
+            return Known(name, digest, "revoked" if revoked else "altered", None)
+        return Known(name, digest, "revoked" if revoked else self._status(waiver, now), waiver)
 
-    def _status(self, waiver: Waiver, revoked: bool, now: datetime) -> Status:
-        if revoked:
-            return "revoked"
+    def _revoked(self, name: str, envelope: bytes) -> Revocation | None:
+        """Return that the waiver was taken back, where that is what lies there."""
+        with suppress(SignatureRefused, ValidationError):
+            found = _REVOCATION.validate_json(verify(envelope, REVOKED_TYPE, self.keys.trusted()))
+            if (found.site, found.name) == (self.site, name):
+                return found
+        return None
+
+    def _status(self, waiver: Waiver, now: datetime) -> Status:
         if now >= datetime.fromisoformat(waiver.expires):
             return "ended"
         may = self.allowed and (not self.approvers or waiver.who in self.approvers)

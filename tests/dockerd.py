@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +31,14 @@ class Docker:
 
 
 @contextmanager
-def docker_daemon(folder: Path) -> Iterator[Docker]:
-    """Run a daemon whose data lies in *folder*; skip the test where none can run."""
+def docker_daemon(folder: Path, *options: str) -> Iterator[Docker]:
+    """Run a daemon whose data lies in *folder*, with more *options*; skip the test where none can run."""
     if os.geteuid() != 0:
         pytest.skip("only root can start a Docker daemon")
     if not shutil.which("dockerd") or not shutil.which("skopeo"):
         pytest.skip("the Debian packages docker.io and skopeo are not installed")
     short = Path(mkdtemp(prefix="insitu-docker-"))  # a socket's path has 107 bytes at most
-    process = _started(folder, short / "sock")
+    process = _started(folder, short / "sock", options)
     try:
         yield Docker(f"unix://{short}/sock")
     finally:
@@ -50,13 +50,14 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+def _started(folder: Path, socket_path: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a daemon: with layers that share their files or, where the kernel lacks that, with copies."""
     for driver in ("overlay2", "vfs"):
         command = [
             *("dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"),
             *("--pidfile", f"{folder}/pid", "--host", f"unix://{socket_path}", "--storage-driver", driver),
             *("--iptables=false", "--ip6tables=false", "--bridge=none"),
+            *options,
         ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -16,7 +16,7 @@ from insitu.options import json_option, model_argument, project_option, site_opt
 if TYPE_CHECKING:
     from insitu.auditing import Audit
 
-_COLOURS = {"proved": "green", "open": "yellow", "broken": "red"}
+_COLOURS = {"proved": "green", "estimated": "cyan", "open": "yellow", "broken": "red"}
 
 
 @click.command()
@@ -30,7 +30,8 @@ def audit(project: Path, model: str, version: str, html: Path | None, site: str,
     """Show what left the site with a version of MODEL (default: latest) or any run, and what proves the rest.
 
     Reads the egress ledger, the record, and the published image with its signed statements; changes nothing. A
-    question is proved, open (nobody has looked), or broken: something is not as it was written.
+    question is proved, estimated, open (nobody has looked, or what would prove it is gone), or broken: something is
+    not as it was written.
 
     Exit codes: 0 nothing is broken, 1 something is, 2 bad usage.
     """
@@ -57,8 +58,8 @@ def _lines(found: Audit) -> Iterator[str]:
     title = f"version {found.version}" if found.version else f"run {found.run_key[:12]}"
     yield f"{found.model} {title}, run {found.run_key[:12]} at {found.site}: {found.state}"
     for one in found.findings:
-        yield f"  {click.style(f'{one.status:<7}', fg=_COLOURS[one.status])} {one.question}"
-        yield f"          {one.found}"
+        yield f"  {click.style(f'{one.status:<9}', fg=_COLOURS[one.status])} {one.question}"
+        yield f"            {one.found}"
     yield f"what left, {len(found.left)} objects:"
     for destination, total in found.by_destination.items():
         yield f"  {total['objects']:>4} objects {total['bytes']:>14,} bytes  to {destination}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from insitu.capacity import over_limits
 from insitu.decisions import Kept, Story, standing
 from insitu.errors import InsituError, UsageError
 from insitu.files import replace_file
@@ -26,6 +27,7 @@ from insitu.training import INPUTS
 from insitu.wiring import Site, open_site
 
 _SHORTEST_KEY = 8
+_GO_ON = ("Approved", "Overridden", "AwaitingApproval")  # the last: what was decided does not name a limit passed since
 
 
 def open_place(project: Path, site: str, model: str) -> tuple[Site, ModelSettings]:
@@ -95,9 +97,10 @@ def tell(place: Site, settings: ModelSettings, kept: Kept, as_json: bool) -> Non
     about, now = kept.record, datetime.now(UTC)
     story = ledger_of(place, about.model, about.run_key).story(about.evidence)
     assert story
-    stands = standing(story, settings.gate.approval, place.settings.gate.allow_override, now)
+    over = over_limits(place, settings, about.run_key)
+    stands = standing(story, settings.gate.approval, place.settings.gate.allow_override, now, over)
     note_outcome(place, about.model, about.run_key, stands)
-    then = _next(place, about.model, about.run_key) if stands.outcome in ("Approved", "Overridden") else ""
+    then = _next(place, about.model, about.run_key) if stands.outcome in _GO_ON else ""
     told = {"model": about.model, "run_key": about.run_key, "outcome": stands.outcome, **kept.told(), "next": then}
     if as_json:
         click.echo(json.dumps(told, indent=1))
@@ -115,6 +118,8 @@ def _next(place: Site, model: str, run_key: str) -> str:
     held = look(place.state, lease)
     if held and held.work == run_key and not is_over(place.state, lease, held):
         return "nothing: the run that waits goes on"
+    if version := _published_as(place, model, run_key):
+        return f"nothing: it is published as version {version}"
     journal = Journal(place.state, model, run_key)
     params = (journal.entry(INPUTS) or {}).get("settings", {}).get("train", {}).get("params", {})
     _, now = load_settings(place.project, place.name, model, os.environ)
@@ -131,7 +136,12 @@ def _next(place: Site, model: str, run_key: str) -> str:
     command += f" --batch {quote(str(file))}"  # there are newer blobs: those would be another run
     if _key(place, model, file, own) == run_key:
         return command
-    return f"none: code, settings or insitu have changed, so a start is a run of its own; put them back, then {command}"
+    return f"put code, settings and insitu back as they were, since a start is a run of its own now; then {command}"
+
+
+def _published_as(place: Site, model: str, run_key: str) -> str | None:
+    records = (one for one in Records(place.state).of_model(model) if one["run_key"] == run_key and one["publication"])
+    return next((str(one["model_version"]["version"]) for one in records), None)
 
 
 def _key(place: Site, model: str, batch: Path | None, params: Mapping[str, Any]) -> str | None:

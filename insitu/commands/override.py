@@ -30,12 +30,15 @@ def override(
     `insitu retrain` goes on with the run, and refuses after the override has expired.
     """
     from insitu.acts import Act
+    from insitu.capacity import over_limits
     from insitu.commands.deciding import find_story, open_place, tell
     from insitu.rulings import override as overrule
 
     until = moment(expires)
     place, settings = open_place(project, site, model)
-    tell(place, settings, overrule(place, find_story(place, model, run), Act("override", who, reason), until), as_json)
+    story = find_story(place, model, run)
+    over = over_limits(place, settings, story.gate.record.run_key)
+    tell(place, settings, overrule(place, story, Act("override", who, reason), until, over=over), as_json)
 
 
 def moment(text: str) -> datetime:

@@ -49,7 +49,7 @@ class EdgeBatch:
 
     Attributes:
         batch: The pinned blobs.
-        target: The label's definition: `{"task", "label_column", "label_above", "label_is"}`.
+        target: The label's definition: the `[target]` of model.toml.
         params: The `[train.params]` of model.toml.
         output: The folder for `model/`, `model.onnx`, `metrics.json` and plots.
         job: The edge job's folder.
@@ -119,7 +119,7 @@ class EdgeBatch:
         """Return features (n, len(columns)) and labels (n,) of the rows whose label is known.
 
         Labels are 0 or 1 for a classification (`label_column > label_above`, `label_column == label_is`, or the
-        column itself), the column's numbers for a regression.
+        column itself), of many classes the place in `classes`, the column's numbers for a regression.
         """
         import pyarrow.compute as pc
 
@@ -134,9 +134,27 @@ class EdgeBatch:
         import numpy as np
 
         above, one = self.target.get("label_above"), self.target.get("label_is")
+        if classes := self.target.get("classes"):
+            return self._places(values, classes)
         if above is None and one is None:
             return values
         return np.asarray(values == one if above is None else values > above, dtype=np.int64)
+
+    def _places(self, values: np.ndarray, classes: Sequence[Any]) -> np.ndarray:
+        import numpy as np
+
+        places = np.full(len(values), -1, dtype=np.int64)
+        for place, one in enumerate(classes):
+            places[values == one] = place
+        if strange := int((places < 0).sum()):
+            raise self._left(
+                DataError(
+                    f"{self.target['label_column']} has classes that target.classes of model.toml does not name",
+                    found=f"{strange:,} of {len(values):,} rows",
+                    next_action="name all classes there, or leave these rows without a label",
+                )
+            )
+        return places
 
 
 def open_batch(environ: Mapping[str, str] = os.environ) -> EdgeBatch:

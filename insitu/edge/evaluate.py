@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-6
 """How far single precision takes a probability beyond its ends."""
 
+_PROBABILITIES = 'save a classifier with pyfunc_predict_fn="predict_proba", or the like of its flavour'
+
 
 def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return aggregates about both models on the holdout; leave golden rows of a trained one in *folder*.
@@ -37,7 +39,8 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
         TrainingFailed: A model cannot be loaded or cannot score the holdout.
         GateFailed: The holdout cannot judge a model, or a model's answers cannot be judged.
     """
-    holdout, task = open_part(folder, spec, "holdout"), spec["holdout"]["target"]["task"]
+    holdout, target = open_part(folder, spec, "holdout"), spec["holdout"]["target"]
+    task, classes = target["task"], len(target.get("classes") or (0, 1))
     trained = folder / "output" / "model"
     challenger = _load(Path((spec.get("challenger") or {}).get("folder", trained)), "challenger", holdout, spec)
     champion, lost = _champion(spec, holdout)
@@ -47,12 +50,12 @@ def evaluate(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
         list(dict.fromkeys([*challenger.inputs, *(champion.inputs if champion else ()), *sliced]))
     )
     y = y.astype(np.float64)
-    _require_labels(task, y)
+    _require_labels(task, y, classes)
 
-    score, old = challenger.score(rows, task), None
+    score, old = challenger.score(rows, task, classes), None
     if champion:
         try:
-            old = _finite(champion.score(rows, task))
+            old = _finite(champion.score(rows, task, classes))
         except InsituError as error:
             lost = _lost(spec, error)
     result = _aggregates(spec, task, y, score, old) | {
@@ -78,8 +81,8 @@ def _aggregates(
     scores = {"challenger": score} | ({} if old is None else {"champion": old})
     return {
         "rows": len(y),
-        "rarer_rows": metrics.rarer_rows(y) if task == "classification" else None,
-        "constant": bool(len(score) > 1 and np.ptp(score) == 0),  # not of answers that are no numbers
+        "rarer_rows": metrics.rarer_rows(y, metrics.class_count(score)) if task == "classification" else None,
+        "constant": bool(len(score) > 1 and not np.ptp(score, axis=0).any()),  # not of answers that are no numbers
         "metrics": {role: metrics.measure(spec["metrics"], y, one) for role, one in scores.items()},
         "curves": {role: metrics.curves(task, y, one) for role, one in scores.items()},
         "difference": None
@@ -167,14 +170,16 @@ class Contestant:
         kinds = {str(one["name"]): one["type"] for one in self.model.metadata.signature.inputs.to_dict()}
         return {name: float for name in self.inputs if kinds[name] == "double" and rows[name].dtype.kind in "iu"}
 
-    def score(self, rows: pd.DataFrame, task: str) -> npt.NDArray[np.float64]:
-        """Return one number per row, (n,): the last column of a table of probabilities.
+    def score(self, rows: pd.DataFrame, task: str, classes: int = 2) -> npt.NDArray[np.float64]:
+        """Return one number per row, (n,): the last column of a table of probabilities; of many classes all, (n, k).
 
         Raises:
             TrainingFailed: The model breaks, or gives another number of answers.
             GateFailed: The answers of a classifier are no probabilities; what is not finite is left to the gate.
         """
         answers = self.predict(rows)
+        if classes > 2:
+            return self._probabilities(answers, len(rows), classes)
         score = answers[:, -1] if answers.ndim == 2 and answers.shape[1] else answers
         if score.shape != (len(rows),):
             raise TrainingFailed(f"the {self.role} does not give one answer per row", wanted=f"{len(rows)} answers")
@@ -183,9 +188,29 @@ class Contestant:
                 f"the {self.role}'s answers are no probabilities",
                 found="numbers outside 0 to 1",
                 wanted="the probability of the class 1",
-                next_action='save a classifier with pyfunc_predict_fn="predict_proba", or the like of its flavour',
+                next_action=_PROBABILITIES,
             )
         return score
+
+    def _probabilities(self, answers: npt.NDArray[np.float64], rows: int, classes: int) -> npt.NDArray[np.float64]:
+        """Return the answers, (rows, classes); raise `GateFailed` unless each row is one probability per class."""
+        if answers.shape != (rows, classes):
+            raise GateFailed(
+                f"the {self.role} does not give a probability for each class",
+                found=f"answers of shape {answers.shape}",
+                wanted=f"({rows}, {classes}): one for each of target.classes, in their order",
+                next_action=f"see that the training part has every class; {_PROBABILITIES}",
+            )
+        known = answers[np.isfinite(answers).all(axis=1)]
+        beyond = (known < -_ROUNDING) | (known > 1 + _ROUNDING)
+        if beyond.any() or np.any(np.abs(known.sum(axis=1) - 1) > classes * _ROUNDING):
+            raise GateFailed(
+                f"the {self.role}'s answers are no probabilities",
+                found="numbers outside 0 to 1, or rows that do not add up to 1",
+                wanted="the probability of each class",
+                next_action=_PROBABILITIES,
+            )
+        return answers
 
 
 def _finite(score: metrics.Vector) -> metrics.Vector:
@@ -195,17 +220,17 @@ def _finite(score: metrics.Vector) -> metrics.Vector:
     return score
 
 
-def _require_labels(task: str, y: metrics.Vector) -> None:
+def _require_labels(task: str, y: metrics.Vector, classes: int) -> None:
     if len(y) < metrics.MIN_BIN_ROWS:
         raise GateFailed(
             "the holdout is too small to tell anything of it", wanted=f"{metrics.MIN_BIN_ROWS} rows with a known label"
         )
-    if task == "classification" and not np.isin(y, (0, 1)).all():
+    if task == "classification" and not np.isin(y, range(classes)).all():
         raise GateFailed(
             "the labels of the holdout are no classes",
             found="other values than 0 and 1",
             wanted="0 and 1",
-            next_action="set target.label_is or target.label_above in model.toml, or mend the label column",
+            next_action="set target.label_is, label_above or classes in model.toml, or mend the label column",
         )
     if not np.isfinite(y).all():
         raise GateFailed("labels of the holdout are not finite", next_action="mend the label column")

@@ -2,6 +2,8 @@
 
 A metric is prepared once per model (sorting scores, losses per row) and then computed for any weights
 of the rows in one pass, which is what makes thousands of resamples cheap. Values equal scikit-learn's.
+
+Scores are (n,), of a classifier the probability of the class 1; or of k > 2 classes (n, k), and labels 0 to k - 1.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ Vector = npt.NDArray[np.float64]
 Weighted = Callable[[Vector], float]
 """A metric of one model as a function of the rows' weights, shape (n,)."""
 
-RANKINGS = ("roc_auc", "average_precision")
-"""Metrics that compare rows of one class with rows of the other."""
+BY_CLASS = ("roc_auc", "average_precision", "macro_f1")
+"""Metrics that say nothing where a class has no rows."""
 
 CURVE_POINTS = 101
 CALIBRATION_BINS = 10
@@ -33,7 +35,19 @@ def _mean_of(loss: Callable[[Vector, Vector], Vector]) -> Callable[[Vector, Vect
     return prepare
 
 
+def chosen(score: Vector) -> Vector:
+    """Return the class that is answered, (n,)."""
+    return (score.argmax(axis=1) if score.ndim == 2 else score >= 0.5).astype(np.float64)
+
+
+def class_count(score: Vector) -> int:
+    """Return how many classes a classifier answers about."""
+    return score.shape[1] if score.ndim == 2 else 2
+
+
 def _log_loss(y: Vector, score: Vector) -> Vector:
+    if score.ndim == 2:
+        score, y = score[np.arange(len(y)), y.astype(np.intp)], np.ones(len(y))
     # Clipped as scikit-learn does: a sure and wrong answer costs much, not infinitely much.
     p = np.clip(score, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
@@ -91,10 +105,27 @@ def _average_precision(y: Vector, score: Vector) -> Weighted:
     return weighted
 
 
+def f1_parts(y: Vector, score: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return per class and row, (k, n): its label, a right answer, and how often label and answer are the class."""
+    every, guess = np.arange(class_count(score))[:, None], chosen(score)
+    labels, guesses = (y == every).astype(np.float64), (guess == every).astype(np.float64)
+    return labels, labels * guesses, labels + guesses
+
+
+def _macro_f1(y: Vector, score: Vector) -> Weighted:
+    """Mean over the classes of the harmonic mean of precision and recall (Opitz and Burst, 2019)."""
+    labels, hits, both = f1_parts(y, score)
+
+    def weighted(w: Vector) -> float:
+        return float(np.mean(np.where(labels @ w > 0, 2 * (hits @ w) / (both @ w), np.nan)))
+
+    return weighted
+
+
 LOSSES: Mapping[str, Callable[[Vector, Vector], Vector]] = {
     "log_loss": _log_loss,
     "brier": lambda y, s: (y - s) ** 2,
-    "accuracy": lambda y, s: ((s >= 0.5) == (y == 1)).astype(np.float64),
+    "accuracy": lambda y, s: (chosen(s) == y).astype(np.float64),
     "mae": lambda y, s: np.abs(y - s),
 }
 """Metrics that are the mean of a value per row, shape (n,)."""
@@ -102,6 +133,7 @@ LOSSES: Mapping[str, Callable[[Vector, Vector], Vector]] = {
 METRICS: Mapping[str, Callable[[Vector, Vector], Weighted]] = {
     "roc_auc": _roc_auc,
     "average_precision": _average_precision,
+    "macro_f1": _macro_f1,
     "rmse": _rmse,
     "r2": _r2,
     **{name: _mean_of(loss) for name, loss in LOSSES.items()},
@@ -126,17 +158,20 @@ def prepared(name: str, y: Vector, score: Vector) -> Weighted:
     return quiet
 
 
-def rarer_rows(y: Vector) -> int:
-    """Return how many rows the rarer of the classes 0 and 1 has; 0 for fewer than may be told of."""
-    rows = int(min(np.sum(y == 1), np.sum(y == 0)))
+def rarer_rows(y: Vector, classes: int = 2) -> int:
+    """Return how many rows the rarest of the classes has; 0 for fewer than may be told of."""
+    rows = int(min(np.sum(y == one) for one in range(classes)))
     return rows if rows >= MIN_BIN_ROWS else 0
 
 
 def score_psi(challenger: Vector, champion: Vector) -> float:
     """Return the population stability index of the challenger's answers against the champion's (Siddiqi, 2006).
 
-    By tenths of the champion's answers, half a row added to each; NaN for answers that are not finite.
+    By tenths of the champion's answers, half a row added to each; NaN for answers that are not finite. Of many
+    classes it is that of the class whose answers moved most.
     """
+    if champion.ndim == 2:
+        return max(score_psi(new, old) for new, old in zip(challenger.T, champion.T, strict=True))
     if not (np.isfinite(challenger).all() and np.isfinite(champion).all()):
         return float("nan")
     cuts = np.unique(np.quantile(champion, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
@@ -149,31 +184,37 @@ def score_psi(challenger: Vector, champion: Vector) -> float:
 
 
 def curves(task: str, y: Vector, score: Vector) -> dict[str, Any]:
-    """Return what the pictures show: the ROC curve, or residuals, and calibration; aggregates over ten rows or more."""
+    """Return what the pictures show: the ROC curve, or residuals, and calibration; aggregates over ten rows or more.
+
+    Of many classes they are of all together, each against the others (the micro-average).
+    """
     if not np.isfinite(score).all() or not np.isfinite(y).all():
         return {}
     if task == "regression":
         return {"calibration": _binned(y, score), "residuals": _residuals(y, score)}
-    rarer = rarer_rows(y)
+    classes = class_count(score)
+    rarer = rarer_rows(y, classes)
     if not rarer:
         return {}
+    if score.ndim == 2:
+        y, score = np.eye(classes)[y.astype(np.intp)].ravel(), score.ravel()
     positives, negatives = _by_threshold(y, score)(np.ones(len(y)))
     grid = np.linspace(0, 1, min(CURVE_POINTS, rarer // MIN_BIN_ROWS + 1))
     false_rate, true_rate = (np.cumsum(part) / part.sum() for part in (negatives, positives))
     curve = np.interp(grid, [0, *false_rate], [0, *true_rate])
     return {
         "roc": {"false_positive_rate": grid.tolist(), "true_positive_rate": curve.tolist()},
-        "calibration": _binned(y, score),
+        "calibration": _binned(y, score, answers_per_row=1 if classes == 2 else classes),
     }
 
 
-def _binned(y: Vector, score: Vector) -> list[dict[str, float]]:
-    """Return mean answer and mean label of tenths of the rows, by their answers."""
-    order = np.argsort(score, kind="stable")
+def _binned(y: Vector, score: Vector, answers_per_row: int = 1) -> list[dict[str, float]]:
+    """Return mean answer and mean label of tenths of the answers, in their order."""
+    order, least = np.argsort(score, kind="stable"), MIN_BIN_ROWS * answers_per_row
     return [
         {"predicted": float(score[rows].mean()), "observed": float(y[rows].mean()), "rows": len(rows)}
-        for rows in np.array_split(order, max(1, min(CALIBRATION_BINS, len(order) // MIN_BIN_ROWS)))
-        if len(rows) >= MIN_BIN_ROWS
+        for rows in np.array_split(order, max(1, min(CALIBRATION_BINS, len(order) // least)))
+        if len(rows) >= least
     ]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from insitu.edge.metrics import LOSSES, Vector, Weighted, prepared
+from insitu.edge.metrics import LOSSES, Vector, Weighted, chosen, f1_parts, prepared
 
 RESAMPLES = 10_000
 EXACT_ROWS = 2_000
@@ -59,7 +59,7 @@ class Difference:
 
 
 def difference(name: str, y: Vector, challenger: Vector, champion: Vector, error: float) -> Difference:
-    """Return how much better or worse the challenger's metric *name* is on the rows of *y*, all of shape (n,).
+    """Return how much better or worse the challenger's metric *name* is on the rows of *y*, (n,).
 
     Values are NaN where the metric is not defined on these rows, which the gate refuses.
 
@@ -97,7 +97,7 @@ def mcnemar(only_new: int, only_old: int) -> float:
 
 def _matched(y: Vector, challenger: Vector, champion: Vector, error: float) -> tuple[float, float]:
     """Return the interval of the difference of two accuracies: half a row is added to each cell of the table."""
-    right_new, right_old = ((score >= 0.5) == (y == 1) for score in (challenger, champion))
+    right_new, right_old = (chosen(score) == y for score in (challenger, champion))
     n = len(y) + 2
     gained, lost = np.sum(right_new & ~right_old) + 0.5, np.sum(~right_new & right_old) + 0.5
     middle = (gained - lost) / n
@@ -189,9 +189,18 @@ def _of_auc(y: Vector, score: Vector) -> Vector:
     return values
 
 
+def _of_macro_f1(y: Vector, score: Vector) -> Vector:
+    _, hits, both = f1_parts(y, score)
+    counts = both.sum(axis=1, keepdims=True)
+    values = (2 * hits - 2 * hits.sum(axis=1, keepdims=True) / counts * both) / counts
+    of_rows: Vector = values.mean(axis=0) * len(y)
+    return of_rows
+
+
 INFLUENCES: Mapping[str, Callable[[Vector, Vector], npt.NDArray[np.float64]]] = {
     "roc_auc": _of_auc,
     "average_precision": _of_average_precision,
+    "macro_f1": _of_macro_f1,
     "rmse": _of_rmse,
     "r2": _of_r2,
     **{name: _of_mean(loss) for name, loss in LOSSES.items()},

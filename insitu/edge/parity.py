@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from insitu.agreement import ROUNDING, Agreement, compare
+from insitu.agreement import ROUNDING, Agreement, compare, per_row
 from insitu.errors import InsituError
 from insitu.serving.payload import BadRequest, Column, Table, parse
 from insitu.serving.runtimes import OnnxRuntime, frame_of
@@ -55,7 +55,7 @@ def judge_export(export: Path, model: Judged, rows: pd.DataFrame, tolerance: flo
     """
     told: dict[str, Any] = {"sha256": sha256(export.read_bytes()).hexdigest(), "usable": False, "tolerance": tolerance}
     rows = _chosen(rows[model.inputs])
-    wanted = model.predict(rows)
+    wanted = per_row(model.predict(rows))
     try:
         columns = columns_of(model)
         portable = OnnxRuntime(export, columns)
@@ -130,7 +130,7 @@ def _blanks(
         values = [*row["data"][0][:at], None, *row["data"][0][at + 1 :]]
         try:
             table = parse(json.dumps({"dataframe_split": {**row, "data": [values]}}).encode(), columns)
-            wanted = model.predict(frame_of(table, columns))
+            wanted = per_row(model.predict(frame_of(table, columns)))
         except (BadRequest, InsituError):  # neither takes it
             continue
         try:

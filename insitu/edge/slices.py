@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from insitu.edge.metrics import MIN_BIN_ROWS, RANKINGS, Vector, measure, rarer_rows
+from insitu.edge.metrics import BY_CLASS, MIN_BIN_ROWS, Vector, class_count, measure, rarer_rows
 from insitu.edge.paired import Difference, difference
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def measure_slices(
 
     Slices with fewer than `min_rows` rows are left out: they could describe a person. So is the smallest of the
     others where fewer than ten rows would be left, which the whole less the slices would tell of. A slice with
-    fewer than ten rows of a class has no ranking. The difference takes an equal share of *error* in each slice, and
-    all of it where every slice must be proven (see `insitu.slices`).
+    fewer than ten rows of a class has no metric of `BY_CLASS`. The difference takes an equal share of *error* in each
+    slice, and all of it where every slice must be proven (see `insitu.slices`).
 
     Args:
         column: Its name.
@@ -48,7 +48,7 @@ def measure_slices(
     share = (error or 0) / (1 if settings["proof"] else max(1, len(told)))
     found = []
     for name, at in told:
-        silent = primary in RANKINGS and not rarer_rows(y[at])
+        silent = primary in BY_CLASS and not rarer_rows(y[at], class_count(challenger))
         new = np.nan if silent else measure([primary], y[at], challenger[at])[primary]
         entry = {"column": column, "slice": name, "rows": int(at.sum()), "challenger": new, "difference": None}
         if champion is not None:

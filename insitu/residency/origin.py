@@ -15,8 +15,9 @@ _ATTRIBUTE = re.compile(rb"(?:\x8c.|X.\x00\x00\x00)([A-Za-z]\w*_|_\w+)(?=[\x94q(
 _MAKERS = (b"_reconstruct", b"_asarray", b"_frombuffer", b"_codecs", b"_unpickle", b"_core", b"_dtype", b"_pickle")
 """Names of functions by which arrays are made again."""
 
+NO_ROWS = "a model that keeps no rows: "
 INSTEAD = {
-    "Neighbors": "a model that keeps no rows: HistGradientBoosting with rounded features, or a linear model",
+    "Neighbors": f"{NO_ROWS}HistGradientBoosting with rounded features, or a linear model",
     "SVC": "LinearSVC or SGDClassifier (support vectors are rows)",
     "SVR": "LinearSVR or SGDRegressor (support vectors are rows)",
     "OneClassSVM": "SGDOneClassSVM (support vectors are rows)",
@@ -55,7 +56,7 @@ INSTEAD = {
 }
 """By the beginning or the end of an estimator's name."""
 
-ANYTHING = "a model that keeps no rows: drop identifiers, and objects such as data frames, from what is saved"
+ANYTHING = f"{NO_ROWS}drop identifiers, and objects such as data frames, from what is saved"
 
 
 @dataclass(frozen=True)

@@ -178,14 +178,20 @@ class Scanner:
     def _leaks(self, held: _Held, threshold_bits: float) -> Iterator[Leak]:
         seen = Seen.of((suspect.windows for suspect in held.wide), self.key)
         if held.wide:
-            for layout in self._layouts() if self.detectors.rows else ():
-                for found in confirm(layout, held.wide, seen, self.key, threshold_bits):
-                    yield _row_leak(found, held)
+            for found in self._confirmed(held.wide, seen, threshold_bits):
+                yield _row_leak(found, held)
             for lines in self._lines:
                 yield from self._line_leaks(lines, held, seen, threshold_bits)
         yield from self._cell_leaks(held)
         if self.detectors.printed:
             yield from self._printed_leaks(held, threshold_bits)
+
+    def _confirmed(self, suspects: Sequence[Suspect], seen: Seen, threshold_bits: float) -> Iterator[Found]:
+        """Yield the rows that lie in *suspects*; all of the source is hashed once more for that."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            layouts = self._layouts() if self.detectors.rows else ()
+            for found in pool.map(lambda one: confirm(one, suspects, seen, self.key, threshold_bits), layouts):
+                yield from found
 
     def _line_leaks(self, lines: Lines, held: _Held, seen: Seen, threshold_bits: float) -> Iterator[Leak]:
         places = lines.places(seen, self.key)

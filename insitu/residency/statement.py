@@ -111,7 +111,7 @@ def lines(told: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             f" {int(scan['rows_found'])} rows and {int(scan['cells_found'])} single values found"
         )
         if capacity := scan.get("capacity"):
-            proved.append(f"residency: what left has room {room_of(capacity)}")
+            unproved.append(f"how many rows could be in what left: estimated, room {room_of(capacity)}")
         unproved += [f"that the model holds no record: {line}" for line in waivers_of(scan)]
     if told["network"] == "none":
         proved.append(f"residency: the training job saw no network but its own loopback, {NO_LENDER}")

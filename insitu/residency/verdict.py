@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from shlex import quote
 from types import MappingProxyType
 from typing import Any, Literal
 
 from insitu.errors import LeakFound
-from insitu.residency.origin import instead_of
+from insitu.residency.origin import NO_ROWS, instead_of
 from insitu.residency.scan import SCANNER, Leak, Scan
 from insitu.residency.waivers import Find, Scope, root_of
 
@@ -107,10 +108,10 @@ class Ruling:
         digest = self.digests.get(root_of(path))
         return {"path": path, "why": why, **({"sha256": digest} if digest else {})}
 
-    def require_clear(self, what: str) -> None:
-        """Raise `LeakFound` where *what* must not leave."""
+    def require_clear(self, what: str, waivable: str | None = None) -> None:
+        """Raise `LeakFound` where *what* must not leave; *waivable*: the model, where people may waive its finds."""
         if self.verdict == "blocked":
-            raise refusal(what, self.to_json())
+            raise refusal(what, self.to_json(), waivable)
 
 
 def rule(
@@ -212,21 +213,29 @@ def _sift_unopened(
     return waived, left
 
 
-def refusal(what: str, told: Mapping[str, Any]) -> LeakFound:
-    """Return the error that says why *what* must not leave, from a ruling as JSON."""
+def refusal(what: str, told: Mapping[str, Any], waivable: str | None = None) -> LeakFound:
+    """Return the error that says why *what* must not leave, from a ruling as JSON; see `Ruling.require_clear`."""
     holders = [Holder(**{**holder, "columns": tuple(holder["columns"])}) for holder in told["holders"]]
     lines = [holder.render() for holder in holders[:_NAMED]]
     lines += [_shut(part) for part in told["unopened"][:_NAMED]]
     beyond = max(0, len(holders) - _NAMED) + max(0, len(told["unopened"]) - _NAMED)
-    advice = list(dict.fromkeys(holder.instead for holder in holders))[:3]
+    first, once, others = "; or ".join(list(dict.fromkeys(one.instead for one in holders))[:3]).partition(NO_ROWS)
+    advice = [f"use {first}{once}{others.replace(NO_ROWS, '')}"] if holders else []
     if told["unopened"]:
         advice.append("leave what cannot be opened out of the artifact")
+    if waivable:
+        find = f"--file {quote(root_of(holders[0].file))}" if holders else _option(told["unopened"][0])
+        advice.append(f"if it may leave, have it waived: insitu waive {waivable} {find} ...")
     return LeakFound(
         f"{what} {'holds records of the data' if holders else 'cannot be cleared'}: it must not leave the site",
         found="; ".join(lines) + (f"; and {beyond} more" if beyond else ""),
         wanted="no row, and single values within residency.max_cells of model.toml",
-        next_action="use " + "; or ".join(advice) if holders else advice[0],
+        next_action="; or ".join(advice),
     )
+
+
+def _option(unopened: Mapping[str, str]) -> str:
+    return f"--unopened {quote(root_of(unopened['path']))} --digest {unopened.get('sha256', 'SHA256')}"
 
 
 def _shut(part: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from azurite import Azurite
 from dockerd import Docker, docker_daemon
-from job_places import Place, make_place
+from job_places import TARGET, Place, make_place
 from loopback import wait_until
 from sshd import Vm, running_vm
 from test_training_jobs import local
@@ -26,6 +27,7 @@ from insitu.adapters.docker.host import DockerHost
 from insitu.adapters.docker.image import ensure_image
 from insitu.adapters.docker.jobs import DockerJobs
 from insitu.adapters.local.blobs import FolderBlobs
+from insitu.batch import Batch
 from insitu.enclosure import endpoint
 from insitu.errors import AccessRefused, BackendUnavailable, TrainingFailed
 from insitu.ports import JobStatus
@@ -37,7 +39,8 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    with docker_daemon(tmp_path_factory.mktemp("docker")) as daemon:
+    elsewhere = "--dns=198.51.100.53"  # where questions for names would go, and be counted
+    with docker_daemon(tmp_path_factory.mktemp("docker"), elsewhere) as daemon:
         yield daemon
 
 
@@ -249,20 +252,67 @@ def test_the_checks_see_what_a_job_needs(here: Callable[..., Here]) -> None:
 
 
 TRY_TO_LEAVE = """
-import runpy, subprocess, sys, urllib.request
+import runpy, socket, subprocess, sys, urllib.request
 from contextlib import suppress
 
-for address in ("http://192.0.2.1/", "https://elsewhere.example/Ada-Lovelace-1815"):
+for address in ("http://198.51.100.7/", "https://elsewhere.example/Ada-Lovelace-1815"):
     with suppress(OSError):
         urllib.request.urlopen(address, timeout=5)
-child = "import socket; socket.create_connection(('192.0.2.1', 443), 5)"
+child = "import socket; socket.create_connection(('198.51.100.7', 443), 5)"
 assert "unreachable" in subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stderr
+with suppress(OSError):
+    socket.socket(type=socket.SOCK_DGRAM).sendto(b"Ada-Lovelace-1815", ("198.51.100.7", 53))
+with suppress(OSError):
+    socket.getaddrinfo("ada-lovelace-1815.elsewhere.example", 443)
 runpy.run_path("train.py", run_name="__main__")
 """
 
+# Of the machine that runs the containers: what its user of jobs sends, and whatever goes to addresses that are
+# reserved for documentation, to which the script and the resolver of its container turn.
+COUNTED = """
+table inet insitu_test_{port} {{
+    counter listed {{}}
+    counter unlisted {{}}
+    chain sent {{
+        type filter hook output priority 0;
+        ip daddr 198.51.100.0/24 counter name unlisted return
+        meta skuid 10001 oifname "lo" tcp dport {port} counter name listed
+        meta skuid 10001 oifname != "lo" counter name unlisted
+    }}
+    chain forwarded {{
+        type filter hook prerouting priority 0;
+        ip daddr 198.51.100.0/24 counter name unlisted
+    }}
+}}
+"""
 
-def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_the_host(
-    docker: Docker, image: str, emulator: Azurite, new_container: Callable[[], str], tmp_path: Path
+
+@pytest.fixture
+def packets(emulator: Azurite) -> Iterator[Callable[[], dict[str, int]]]:
+    """Count what jobs send, to the blob service and to anybody else; one packet of ours shows that it is counted."""
+    if not shutil.which("nft"):
+        pytest.skip("nftables is not installed: tests/system-parts.sh does that")
+    table = f"insitu_test_{emulator.port}"
+    subprocess.run(["nft", "-f", "-"], input=COUNTED.format(port=emulator.port), text=True, check=True)
+
+    def sent() -> dict[str, int]:
+        with socket.socket(type=socket.SOCK_DGRAM) as one_packet:
+            one_packet.sendto(b"counted", ("198.51.100.7", 9))
+        told = subprocess.run(["nft", "-j", "list", "counters"], capture_output=True, text=True, check=True).stdout
+        counters = [one["counter"] for one in json.loads(told)["nftables"] if "counter" in one]
+        return {one["name"]: one["packets"] for one in counters if one["table"] == table}
+
+    yield sent
+    subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+
+
+def test_a_job_reaches_its_stores_through_a_proxy_and_sends_no_packet_elsewhere_and_its_secrets_are_files_of_the_host(
+    docker: Docker,
+    image: str,
+    emulator: Azurite,
+    packets: Callable[[], dict[str, int]],
+    new_container: Callable[[], str],
+    tmp_path: Path,
 ) -> None:
     place = make_place(local, tmp_path)
     state, secret = new_container(), tmp_path / "state.secret"
@@ -272,14 +322,21 @@ def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_t
     for folder in (*tmp_path.parents, tmp_path):  # as /etc/insitu is for the daemon
         folder.chmod(folder.stat().st_mode | 0o011)
     (tmp_path / "here.key").write_text(emulator.key)
-    here_state = {"account_url": emulator.url, "container": state, "key": {"file": tmp_path / "here.key"}}
+    service = {"account_url": emulator.url, "key": {"file": tmp_path / "here.key"}}
     training = {"image": image, "secrets": {"data": str(secret), "state": str(secret)}}
-    settings = settings_of(tmp_path, docker, training, state={"kind": "azure-blob", **here_state})
+    stores = {"data": service, "state": service | {"container": state}}
+    settings = settings_of(
+        tmp_path, docker, training, **{name: {"kind": "azure-blob", **one} for name, one in stores.items()}
+    )
     assert isinstance(settings.state, AzureStateStore)
     jobs = DockerJobs(settings, AzureBlobs(settings.state, state), tmp_path / "jobs")
     site = Here(place, settings, jobs)
-    job_id = jobs.submit("k", site.spec(command=["python", "-c", TRY_TO_LEAVE, "train"]))
+    data = in_service(site, new_container())
+    job_id = jobs.submit("k", site.spec(command=["python", "-c", TRY_TO_LEAVE, "train"], **data))
     assert site.ended(job_id) == JobStatus("completed"), jobs.log(job_id, 0).decode()
+    sent = packets()
+    assert sent["unlisted"] == 1  # ours
+    assert sent["listed"] > 50
     (about, proxy) = json.loads(docker("inspect", container_name(job_id), proxy_name(job_id)))
     assert about["Config"]["User"] == "10001:10001"
     assert about["HostConfig"]["NetworkMode"] == "none"
@@ -293,7 +350,7 @@ def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_t
     jobs.cancel(job_id)
     assert containers(docker) == []
     assert docker("volume", "ls", "--quiet") == ""
-    again = jobs.submit("other", site.spec("hang"))
+    again = jobs.submit("other", site.spec("hang", **data))
     site.trains(again)
     docker("kill", proxy_name(again))
     error = site.ended(again).error
@@ -303,8 +360,19 @@ def test_a_job_reaches_its_stores_through_a_proxy_and_its_secrets_are_files_of_t
     assert containers(docker) == []
     result = json.loads((jobs.output(job_id) / "result.json").read_text())
     assert result["network"] == "proxy"
-    assert result["destinations"]["refused"] == {"192.0.2.1:80": 1, "elsewhere.example:443": 1}
+    assert result["destinations"]["refused"] == {"198.51.100.7:80": 1, "elsewhere.example:443": 1}
     assert list(result["destinations"]["allowed"]) == [endpoint(emulator.url)]
+
+
+def in_service(site: Here, container: str) -> dict[str, Any]:
+    """Put the data of *site* into a blob service; return the parts of a spec that name it there."""
+    opened = open_site(Path(site.place.folder), site.settings)
+    there, here = opened.data(container), site.place.store
+    for blob in list(here.list()):
+        there.create(blob.name, (here.root / blob.name).read_bytes())
+    blobs, shared = list(there.list()), {"store": opened.data_spec(container), "target": TARGET}
+    parts = {"train": blobs[:-1], "holdout": blobs[-1:]}
+    return {name: Batch.of(container, part).to_json() | shared for name, part in parts.items()}
 
 
 @pytest.fixture

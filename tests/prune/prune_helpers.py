@@ -19,6 +19,7 @@ from insitu.journal import write_json
 from insitu.ports import ModelVersion
 from insitu.pruning import prune
 from insitu.removal import Item, Stay
+from insitu.reports import page_of, write_private
 from insitu.settings import RetentionSettings, load_site
 from insitu.wiring import Site, open_site
 
@@ -93,6 +94,8 @@ def add_run(site: Site, number: int, days: int, model: str = "flights", **change
     ):
         path.parent.mkdir(parents=True)
         path.write_bytes(bytes(1000))
+    page = page_of(site.project / "var", record)
+    write_private(page.parents[1], page, "values of the data")
     if record["publication"] is None:
         for tag in (version, "latest"):
             images.untag(tag)

@@ -122,6 +122,18 @@ def test_layers_that_no_image_that_stays_has_go_when_nobody_used_them_of_late(si
     assert len([*cache.root.glob("*.json")]) == 2
 
 
+def test_torn_notes_and_layers_that_no_note_names_go_when_they_have_lain_for_long(site: Site) -> None:
+    cache = BlobFolder(site.settings.images.root / ".cache/layers")
+    paths = [cache.path(cache.add(content, "layer").digest) for content in (b"old", b"lately")]
+    torn = [cache.root / f"{name}.json" for name in ("old", "lately")]
+    for path, days in zip([*paths, *torn], (31, 29, 31, 29), strict=True):
+        if path.suffix:
+            path.write_text('{"digest"')
+        age(path, days)
+    assert of_kind(site, "kept layer", do_it=True) == [torn[0].name, paths[0].name]
+    assert [path.exists() for path in (*paths, *torn)] == [False, True, False, True]
+
+
 def test_a_base_that_the_site_names_no_more_goes_when_it_has_lain_for_long(site: Site) -> None:
     bases = BlobFolder(site.settings.images.root / ".bases")
     old, lately = (bases.add(content, "layer") for content in (b"old", b"lately"))

@@ -83,6 +83,7 @@ def test_what_nothing_needs_goes_and_its_record_stays_and_says_so(site: Site) ->
         left = {name.rpartition("/")[2] for name in site.state.names(f"runs/flights/{key}/")}
         assert (left == KEPT) is gone
         assert (site.project / "var/jobs" / key).exists() is not gone
+        assert (site.project / f"var/reports/flights/{key}.html").exists() is not gone  # it shows values
         assert bool(list(site.state.names(f"jobs/{key}"))) is not gone
         assert ("pruned" in read_json(site.state, f"runs/flights/{key}/record.json")) is gone
     assert len(Records(site.state).of_model("flights")) == 5

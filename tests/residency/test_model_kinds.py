@@ -17,9 +17,10 @@ from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 
 from insitu.errors import LeakFound
 from insitu.residency.decode import parts
+from insitu.residency.origin import instead_of
 from insitu.residency.scan import Scan, Scanner, Source
 from insitu.residency.sources import Matrix
-from insitu.residency.verdict import rule
+from insitu.residency.verdict import refusal, rule
 from tests.residency.leaky import CELLS_ONLY, COLUMNS, KINDS, LABELS, PEOPLE, PLANTED, RESERVED, TARGET, X
 
 SCANNER = Scanner(Source([Matrix(("the batch",), COLUMNS, PEOPLE)]))
@@ -101,7 +102,28 @@ def test_the_error_names_file_estimator_and_columns_and_no_value() -> None:
     told = error.value.render()
     assert "model.pkl: 200 rows of age, income" in told
     assert "a model that keeps no rows" in told
+    assert "insitu waive" not in told
+    with pytest.raises(LeakFound) as waivable:
+        ruling.require_clear("the model", "flights")
+    assert str(waivable.value.next_action).endswith("have it waived: insitu waive flights --file model.pkl ...")
     assert not any(f"{value:.3f}"[:6] in told for value in X.ravel())
+
+
+def test_the_error_does_not_say_twice_what_to_do() -> None:
+    holders = [
+        {
+            "file": "model/model.pkl!array", "estimator": name, "attribute": None, "what": "rows", "count": 9,
+            "columns": ["age"], "instead": instead_of(name),
+        }
+        for name in ("SVC", "KNeighborsClassifier", None)
+    ]  # fmt: skip
+    told = str(refusal("the model", {"holders": holders, "unopened": []}, "flights").next_action)
+    assert told.count("a model that keeps no rows") == 1
+    assert "; or drop identifiers" in told
+    assert told.startswith("use LinearSVC")
+    unopened = [{"path": "model/a font.bin!part", "why": "7z", "sha256": "f" * 64}]
+    told = str(refusal("the model", {"holders": [], "unopened": unopened}, "flights").next_action)
+    assert told.endswith(f"insitu waive flights --unopened 'model/a font.bin' --digest {'f' * 64} ...")
 
 
 def test_values_of_few_digits_are_no_single_values_even_where_singles_hold_them() -> None:

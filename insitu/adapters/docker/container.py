@@ -125,11 +125,10 @@ class Container:
     def mounts(self) -> list[Mount]:
         """Return what a job sees of the host: secrets or, of stores that are folders, those."""
         data, state, secrets = self.settings.data, self.settings.state, self.training.secrets
-        found = [
-            _bind(data.root) if isinstance(data, FolderStore) else _bind(secrets.data),
-            _bind(state.root, read_only=False) if isinstance(state, FolderStore) else _bind(secrets.state),
-        ]
-        return found + ([_bind(secrets.ca_bundle)] if secrets.ca_bundle else [])
+        seen = dict.fromkeys([data.root if isinstance(data, FolderStore) else secrets.data, secrets.ca_bundle], True)
+        # One file may be the secret of both stores, and a daemon takes no place twice.
+        seen |= {state.root: False} if isinstance(state, FolderStore) else {secrets.state: True}
+        return [_bind(path, read_only=read_only) for path, read_only in seen.items() if path]
 
     def user(self) -> str:
         """Return whom a job runs as: the owner of its state or of the secret, where that is here and not root's.

@@ -57,6 +57,11 @@ def compare(
     return Agreement(len(wanted), largest, int(beyond.sum()), _flips(answers, wanted, rounding) if classes else 0)
 
 
+def per_row(answers: Answers) -> Answers:
+    """Return *answers* of shape (n, 1) as (n,): one number for each row, however a library shapes that."""
+    return answers[:, 0] if answers.ndim == 2 and answers.shape[1] == 1 else answers
+
+
 def _flips(answers: Answers, wanted: Answers, rounding: float) -> int:
     """Return the number of rows with another class; which of two equally likely ones comes first is none."""
     if wanted.ndim == 1:

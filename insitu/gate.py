@@ -11,7 +11,7 @@ from typing import Any, Literal
 from insitu.budget import Share
 from insitu.errors import GateFailed
 from insitu.settings import KNOWN_METRICS, GateSettings, LimitSettings, MetricSettings
-from insitu.slices import objections
+from insitu.slices import figure, objections
 
 Verdict = Literal["promote", "reject", "inconclusive"]
 Outcome = Literal["Promoted", "Approved", "Overridden", "Rejected", "Inconclusive", "AwaitingApproval", "Expired"]
@@ -34,7 +34,7 @@ class Evidence:
         difference: Primary metric, challenger minus champion: estimate, low, high, error (see `insitu.edge.paired`).
         share: What the comparison takes of the holdout's error budget.
         slices: The primary metric in slices of the holdout (see `insitu.edge.slices`).
-        rarer_rows: Rows of the rarer class, 0 for fewer than ten; None where there are no classes.
+        rarer_rows: Rows of the rarest class, 0 for fewer than ten; None where there are no classes.
         constant: Whether the challenger gives every row the same answer.
         lost: Why the published model is no champion to compare with; None where it is.
         score_psi: How far the challenger's answers are from the champion's; None without a champion.
@@ -89,7 +89,7 @@ def decide(
     against, unproven = objections(evidence.slices, gate)
     if missed := [*_missed_floors(evidence.challenger, gate.metrics), *_strange(evidence, limits), *against]:
         return Decision("reject", tuple(missed), champion)
-    held = "every metric reaches its floor" if any(m.floor is not None for m in gate.metrics.values()) else ""
+    held = _held(gate.metrics)
     if champion is None:
         return _alone(held, "there is no champion yet", gate.first_model, "gate.first_model", None)
     if evidence.lost is not None and gate.unusable_champion != "fail":
@@ -162,14 +162,16 @@ def detectable_gain(
 def _compare(difference: Mapping[str, Any], gate: GateSettings, rows: int) -> tuple[Verdict, str]:
     estimate, low, high = gain(difference, gate.metrics[gate.primary].direction == "higher")
     limit, wish = limit_of(gate), "not worse" if gate.policy == "not_worse" else "better"
-    seen = f"{gate.primary} gains {estimate:+.4g}, {1 - 2 * difference['error']:.4g} interval {low:+.4g} to {high:+.4g}"
+    interval = f"{100 - 200 * difference['error']:.4g} % interval {figure(low)} to {figure(high)}"
+    seen = f"{gate.primary} gains {figure(estimate)}, {interval}"
     if low > limit:
-        return "promote", f"{wish}: {seen}, wholly above {limit:+.4g}"
+        return "promote", f"{wish}: {seen}, wholly above {figure(limit)}"
     if high < limit:
-        return "reject", f"not {wish}: {seen}, wholly below {limit:+.4g}"
+        verdict = "worse" if gate.policy == "not_worse" else "not better"
+        return "reject", f"{verdict}: {seen}, wholly below {figure(limit)}"
     enough = rows_to_decide(estimate, low, high, limit, rows)
     more = f"about {enough - rows:,} more rows of holdout would tell" if enough else "more rows would hardly tell"
-    return "inconclusive", f"not known to be {wish}: {seen}, which holds {limit:+.4g}; {more}"
+    return "inconclusive", f"not known to be {wish}: {seen}, which holds {figure(limit)}; {more}"
 
 
 def _spent(share: Share) -> str:
@@ -177,6 +179,13 @@ def _spent(share: Share) -> str:
         f"the holdout has decided {share.comparisons} times (gate.comparisons), and its error budget is spent:"
         " wait for new blobs, or raise data.holdout_blobs, so that there are fresh rows"
     )
+
+
+def _held(wanted: Mapping[str, MetricSettings]) -> str:
+    """Return what holds where no floor is missed; that of a metric of which less is better is a ceiling to people."""
+    bounds = {metric.direction for metric in wanted.values() if metric.floor is not None}
+    ends = [end for direction, end in (("higher", "floor"), ("lower", "ceiling")) if direction in bounds]
+    return f"every metric keeps its {' or '.join(ends)}" if ends else ""
 
 
 def _missed_floors(metrics: Mapping[str, float], wanted: Mapping[str, MetricSettings]) -> Iterator[str]:
@@ -217,7 +226,9 @@ def _require_enough(evidence: Evidence, gate: GateSettings) -> None:
     if evidence.rarer_rows is not None and evidence.rarer_rows < gate.min_class_rows:
         raise GateFailed(
             f"the holdout has too few rows of one class to judge a model by {gate.primary}",
-            found=f"{evidence.rarer_rows} rows of the rarer class" if evidence.rarer_rows else "none, or fewer than 10",
+            found=f"{evidence.rarer_rows} rows of the rarest class"
+            if evidence.rarer_rows
+            else "none, or fewer than 10",
             wanted=f"at least {gate.min_class_rows} of each (gate.min_class_rows)",
             next_action="raise data.holdout_blobs, or see whether the label is still filled",
         )
@@ -231,5 +242,5 @@ def _require_sane(role: str, name: str, value: float, settings: MetricSettings) 
             f"the {role}'s {name} cannot be judged",
             found=f"{value}",
             wanted=f"a finite number from {low:g} to {high:g}",
-            next_action="look at the holdout: are both classes there, are the answers finite?",
+            next_action="look at the holdout: are all classes there, are the answers finite?",
         )

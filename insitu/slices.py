@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from insitu.settings import GateSettings, SliceSettings
@@ -27,12 +28,19 @@ def objections(slices: Sequence[Mapping[str, Any]], gate: GateSettings) -> tuple
         against += [*_missed(mine, settings, gate), *_gap(mine, settings, gate)]
         for entry in mine:
             low, high = gain_in(entry, gate)
-            seen = f"{gate.primary} gains {low:+.4g} to {high:+.4g}"
+            seen = f"{gate.primary} gains {figure(low)} to {figure(high)}"
             if high < -settings.margin:
-                against.append(f"{_name(entry)} is worse: {seen}, wholly below {-settings.margin:+.4g}")
+                against.append(f"{_name(entry)} is worse: {seen}, wholly below {figure(-settings.margin)}")
             elif settings.proof and not low > -settings.margin:
                 unproven.append(f"{_name(entry)} is not proven not worse: {seen}")
     return against, unproven
+
+
+def figure(gained: float) -> str:
+    """Return a gain with its sign and four significant digits, for people: without an exponent where it has few."""
+    if 1e4 <= abs(gained) < 1e15:
+        return f"{float(f'{gained:.4g}'):+,.0f}"
+    return f"{Decimal(f'{gained:.4g}'):+f}" if 1e-9 <= abs(gained) < 1e-4 else f"{gained:+.4g}"
 
 
 def gain_in(entry: Mapping[str, Any], gate: GateSettings) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from insitu.agreement import compare
+from insitu.agreement import compare, per_row
 from insitu.errors import ImageFailed, OutOfMemory
 from insitu.ports import SCORING_MEMORY_BYTES, ImageRegistry, Scorer, ScoringHost
 from insitu.settings import LimitSettings
@@ -67,9 +67,9 @@ def compare_answers(scorer: Scorer, golden: Path, tolerance: float) -> float:
     status, body = scorer.request("POST", "/score", json.dumps(expected["request"]).encode())
     if status != 200:
         raise ImageFailed("the image refuses the golden rows", found=f"status {status}", wanted="status 200")
-    wanted = np.asarray(expected["predictions"], dtype=np.float64)
+    wanted = per_row(np.asarray(expected["predictions"], dtype=np.float64))
     try:
-        answers = np.asarray(json.loads(body)["predictions"], dtype=np.float64)
+        answers = per_row(np.asarray(json.loads(body)["predictions"], dtype=np.float64))
     except (ValueError, TypeError) as exc:
         raise ImageFailed("the image's answers are no numbers", found=type(exc).__name__) from None
     if answers.shape != wanted.shape:

@@ -42,7 +42,7 @@ class Trained:
         difference: Primary metric, challenger minus champion (see `insitu.edge.paired`); None without champion.
         share: What the comparison takes of the holdout's error budget; None without champion.
         slices: The primary metric in the slices of model.toml (see `insitu.edge.slices`).
-        rarer_rows: Rows of the rarer class, 0 for fewer than ten; None where there are no classes.
+        rarer_rows: Rows of the rarest class, 0 for fewer than ten; None where there are no classes.
         constant: Whether the challenger gives every row the same answer.
         lost: Why the published model was no champion to compare with; None where it was.
         score_psi: How far the challenger's answers are from the champion's; None without a champion.
@@ -213,6 +213,7 @@ def is_kept(run: Run, trained: Trained) -> bool:
 def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> dict[str, Any]:
     """Return what `insitu.edge.job` reads, as JSON values."""
     model, container = run.model, run.site.data_spec(run.batch.container)
+    waivers = run.site.waivers(model.name)
     shared = {
         "store": container,
         "target": model.target.model_dump(mode="json"),
@@ -239,7 +240,7 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
         "golden_rows": model.smoke.golden_rows,
         "tolerance": model.smoke.tolerance,
         "residency": model.residency.model_dump(),
-        "waivers": [one.to_json() for one in run.site.waivers(model.name).standing(datetime.now(UTC))],
+        "waivers": [one.to_json() for one in waivers.standing(datetime.now(UTC))] if waivers.allowed else None,
     }
 
 

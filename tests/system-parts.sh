@@ -22,6 +22,7 @@ only_twin=${1:-}
 azurite=3.35.0
 node16=16.20.2
 axe=4.14.1
+torch=2.13.0
 
 missing() { while read -r command package tests; do command -v "$command" >/dev/null || echo "$package ($tests)"; done <<<"$parts"; }
 
@@ -48,9 +49,24 @@ install_with_npm() { # folder package version tests
   rm -rf "var/tools/$1" "var/tools/$1.new"
   mkdir -p "var/tools/$1.new"
   npm install --prefix "var/tools/$1.new" --no-save --no-package-lock --no-audit --no-fund --omit=dev \
-    --ignore-scripts --loglevel=error "$2@$3" >/dev/null &&
+    --ignore-scripts --loglevel=error --no-update-notifier "$2@$3" >/dev/null &&
     mv "var/tools/$1.new" "var/tools/$1" ||
     echo "that failed, so what needs it is left out: $4"
+}
+
+# PyTorch for CPUs, where pip has it at hand (find-links): its index would send several GB for a graphics card.
+install_torch() {
+  local pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --target var/tools/torch.new"
+  [ ! -d var/tools/torch ] || return 0
+  rm -rf var/tools/torch.new
+  if $pip --no-index --no-deps "torch==$torch" 2>/dev/null &&
+    $pip --no-deps filelock "sympy<1.15" "mpmath<1.4" networkx 2>/dev/null; then
+    echo "installed torch $torch below var/tools"
+    mv var/tools/torch.new var/tools/torch
+  else
+    rm -rf var/tools/torch.new
+    echo "no build of torch $torch for CPUs at hand, so what needs it is left out: a-network-that-was-begun"
+  fi
 }
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -64,3 +80,4 @@ if command -v npm >/dev/null; then
 elif [ "$only_twin" = twin ]; then
   exit 1
 fi
+[ "$only_twin" = twin ] || install_torch

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--data", required=True, help="Folder, file, or container of the site (its URL, or CONTAINER/PREFIX).")
 @click.option("--target", help="Column that is predicted.  [default: where one is called target, label, ...]")
 @click.option("--task", type=click.Choice(["classification", "regression"]), help="What kind of prediction.")
-@click.option("--positive", help="Class that is told from all others.")
+@click.option("--positive", help="Class that is told from all others; without it three or more are all predicted.")
 @click.option("--key", "keys", multiple=True, help="Column that names a row; several together, one option each.")
 @click.option(
     "--template",
@@ -105,6 +105,8 @@ def _print(begun: Begun, told: dict[str, Any], site: str) -> None:
         click.echo(f"        one file, dealt at random: {kept} of its rows are the holdout, {data['copied'][-1]}")
     if data["ignored"]:
         click.echo(f"        {data['ignored']} other files there were left alone")
+    if codes := [name for name, kind in draft.reading.types.items() if kind == "text"]:
+        click.echo(f"        read as text, since leading zeros make it look like a code: {', '.join(codes)}")
     click.echo(f"\nlearned from: {', '.join([*draft.features.numbers, *draft.features.texts])}")
     for name, why in draft.features.left_out.items():
         click.echo(f"  not {name}: {why}")

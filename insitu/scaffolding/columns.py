@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from insitu.scaffolding.sample import Sample, moves
+from insitu.scaffolding.sample import LEADING_ZERO, Sample, moves
 
 if TYPE_CHECKING:
     import polars as pl
 
 MOST_CATEGORIES = 50
 """Distinct values up to which a column counts as one of categories."""
+
+_DECIMAL_COMMA = r"^\s*[-+]?[\d.]*\d,\d+\s*$"
 
 Kind = Literal["integer", "number", "flag", "text", "date", "other"]
 
@@ -29,6 +31,8 @@ class Column:
         has_zone: Of dates with a time of day, whether they are instants.
         infinite: How many rows have a number that is infinite.
         moves: Whether the values go on from blob to blob.
+        has_commas: Whether texts are numbers with a decimal comma.
+        is_code: Whether texts are digits, some with leading zeros: postcodes and the like.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Column:
     has_zone: bool = False
     infinite: int = 0
     moves: bool = False
+    has_commas: bool = False
+    is_code: bool = False
 
     @property
     def known(self) -> int:
@@ -97,6 +103,8 @@ def _column(sample: Sample, rows: pl.DataFrame, name: str, dtype: str) -> Column
     elif kind == "text":
         lengths = known.str.len_chars()
         more["lengths"] = (lengths.min(), lengths.max())
+        more["has_commas"] = known.str.contains(_DECIMAL_COMMA).all()
+        more["is_code"] = known.str.contains(r"^\d+$").all() and known.str.contains(LEADING_ZERO).any()
     return Column(**(vars(column) | more))
 
 

@@ -35,6 +35,11 @@ def entry_of(model: str, site: str, text: str) -> str:
     )
 
 
+def has_entry(text: str, model: str) -> bool:
+    """Tell whether prefect.yaml with *text* has an entry for *model*, however it is written."""
+    return any(one.get("name") == model for one in _deployments(text))
+
+
 def _plain(name: str) -> str:
     """Return *name* as YAML takes it for a text: null, 007 and 2026-10-01 would be none."""
     return name if yaml.safe_load(name) == name else json.dumps(name)
@@ -45,7 +50,7 @@ def with_entry(project: Path, model: str, site: str) -> str | None:
     path = project / FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     before = _deployments(text)
-    if not before or any(one.get("name") == model for one in before):
+    if not before or has_entry(text, model):
         return None
     lines = text.rstrip("\n").split("\n")
     start = next((number for number, line in enumerate(lines) if line.startswith("deployments:")), len(lines))

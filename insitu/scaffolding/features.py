@@ -85,8 +85,11 @@ def _reasons(column: Column, target: Target, keys: Collection[str]) -> Iterator[
         yield "is a flag that is missing in some rows"
     if column.moves:
         yield "goes on from blob to blob, as a running number does"
+    if column.has_commas:
+        yield "is text: numbers are read with a decimal point, and these have a comma"
     if column.kind == "text" and column.distinct * _ROWS_PER_TEXT > column.known:
-        yield "is text with too many different values"
+        what = "looks like a code (leading zeros)" if column.is_code else "is text"
+        yield f"{what} with too many different values"
 
 
 def _is_label(column: Column, target: Target, rows: pl.DataFrame) -> str | None:

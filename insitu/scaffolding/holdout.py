@@ -1,4 +1,4 @@
-"""What the gate judges on: which blobs, and how many rows of them a verdict needs."""
+"""What the gate judges on: which blobs, how many rows of them a verdict needs, and by which metrics."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def holdout_of(sample: Sample, target: Target) -> Holdout:
     return _of_one(target) if len(sample.blobs) == 1 else _of_many(sample, target)
 
 
+def metrics_of(target: Target) -> dict[str, str]:
+    """Return the metrics, the primary one first, and the floors of a model that knows nothing."""
+    if target.task == "regression":
+        return {"rmse": "", "r2": "0.0  # always the mean"}
+    if target.classes:
+        return {"macro_f1": f"{1 / len(target.classes):.2f}  # chance", "accuracy": "", "log_loss": ""}
+    return {"roc_auc": "0.5  # chance", "log_loss": ""}
+
+
 def _of_one(target: Target) -> Holdout:
     rows, rarer = target.column.known, _rarer(target)
     for share in _SHARES:
@@ -71,17 +80,13 @@ def _of_many(sample: Sample, target: Target) -> Holdout:
 
 
 def _counts(frames: tuple[pl.DataFrame, ...], target: Target) -> tuple[int, int]:
-    """Return how many rows have a label, and how many of them the rarer class."""
+    """Return how many rows have a label, and how many of them the rarest class."""
     import polars as pl
 
     labels = pl.concat(frame[target.column.name] for frame in frames).drop_nulls()
     if target.task == "regression":
         return labels.len(), labels.len()
-    if target.one is not None:
-        positive = int((labels == target.one).sum())
-    else:
-        positive = int((labels.cast(pl.Float64) > (target.above or 0)).sum())
-    return labels.len(), min(positive, labels.len() - positive)
+    return labels.len(), target.rarest_of(dict(labels.value_counts().iter_rows()))
 
 
 def _overlap(sample: Sample, count: int) -> float:
@@ -104,7 +109,7 @@ def _too_few(rows: int, rarer: int, target: Target, where: str = "the data") -> 
         )
     return DataError(
         f"{where} has too few rows of {name} to judge a model on",
-        found=f"{rows:,} rows, {rarer:,} of them of the rarer class",
-        wanted="some hundreds of both classes; at least 40 in one file, or 10 in the latest blobs",
+        found=f"{rows:,} rows, {rarer:,} of them of the rarest class",
+        wanted="some hundreds of each class; at least 40 in one file, or 10 in the latest blobs",
         next_action="add rows, or tell another class from the others with --positive",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ MOST_ROWS = 1_000_000
 
 _DELIMITERS = ",;\t|"
 _HEAD_BYTES = 1 << 16
+_RUNNING = 20
+"""Different values in each of two blobs from which on it is no chance that all of the second are larger."""
+
+LEADING_ZERO = r"^0\d\d+$"
 _INSTANT = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?$"
 
 
@@ -64,8 +69,11 @@ class Sample:
         return [field.name for field in self.schema if b"insitu" in (field.metadata or {})]
 
 
-def look(store: BlobStore, blobs: Sequence[Blob]) -> Sample:
+def look(store: BlobStore, blobs: Sequence[Blob], label: str | None = None) -> Sample:
     """Return a sample of *blobs*.
+
+    Args:
+        label: The column that is predicted, where that is known: its numbers stay numbers, however they are written.
 
     Raises:
         DataError: A blob is not readable, or they do not fit together.
@@ -73,8 +81,9 @@ def look(store: BlobStore, blobs: Sequence[Blob]) -> Sample:
     chosen = Batch.of("sample", _spread(blobs))
     reading = _delimited(store, chosen.blobs[0])
     sample = _read(store, blobs, chosen, reading)
-    if dated := _dates(sample, open_table(store, chosen, reading)):
-        reading = reading.model_copy(update={"types": dated})
+    codes = {name: "text" for name in _codes(store, chosen, sample) if name != label}
+    if types := codes | _dates(sample, open_table(store, chosen, reading)):
+        reading = reading.model_copy(update={"types": types})
         sample = _read(store, blobs, chosen, reading)
     return sample
 
@@ -88,13 +97,16 @@ def _spread(blobs: Sequence[Blob]) -> list[Blob]:
 
 
 def _delimited(store: BlobStore, blob: Blob) -> ReadingSettings:
-    """Return settings with what separates the names in the first line of a CSV: the most frequent of the usual ones."""
+    """Return settings with what separates the names in the first line of a CSV: the most frequent of the usual ones.
+
+    What stands in quotes is part of a name.
+    """
     form = form_of(blob)
     if form.kind != "CSV" or form.delimiter:
         return ReadingSettings()
     with closing(TextFile(store, blob, ReadingSettings(), _HEAD_BYTES)) as file:
         head = next(iter(file), b"").decode(errors="replace").splitlines()[:1]
-    delimiter = max(_DELIMITERS, key="".join(head).count)
+    delimiter = max(_DELIMITERS, key=re.sub('"[^"]*"', "", "".join(head)).count)
     return ReadingSettings(delimiter=delimiter) if delimiter != "," else ReadingSettings()
 
 
@@ -133,6 +145,19 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return frame
 
 
+def _codes(store: BlobStore, chosen: Batch, sample: Sample) -> list[str]:
+    """Return the columns of CSV that would be whole numbers, and lose the leading zeros that some of their rows have.
+
+    Of two digits they may be hours or months: those are numbers, however they are written.
+    """
+    numbers = [name for name in sample.held if sample.rows.schema[name].is_integer()]
+    if not numbers or form_of(chosen.blobs[0]).kind != "CSV":
+        return []
+    as_text = sample.reading.model_copy(update={"types": dict.fromkeys(numbers, "text")})
+    written = _read(store, sample.blobs, chosen, as_text).rows
+    return [name for name in numbers if written[name].str.contains(LEADING_ZERO).any()]
+
+
 def _dates(sample: Sample, table: Table) -> dict[str, str]:
     """Return the text columns of CSV and JSON Lines that hold dates or instants in ISO form, as instants."""
     import polars as pl
@@ -161,6 +186,11 @@ def _are_instants(texts: pl.Series) -> bool:
 
 
 def moves(frames: Sequence[pl.DataFrame], name: str) -> bool:
-    """Tell whether the column's values go on from blob to blob, as those of a date or a running number do."""
-    ranges = [(frame[name].min(), frame[name].max()) for frame in frames if frame[name].count()]
-    return len(ranges) > 2 and all(before[1] < after[0] for before, after in pairwise(ranges))  # type: ignore[operator]
+    """Tell whether the column's values go on from blob to blob, as those of a date or a running number do.
+
+    Of two blobs that would be chance where they hold few different values.
+    """
+    held = [frame[name] for frame in frames if frame[name].count()]
+    ranges = [(values.min(), values.max()) for values in held]
+    told = len(held) > 2 or (len(held) == 2 and all(values.n_unique() >= _RUNNING for values in held))
+    return told and all(before[1] < after[0] for before, after in pairwise(ranges))  # type: ignore[operator]

@@ -21,7 +21,7 @@ from insitu.errors import UsageError
 from insitu.files import replace_file
 from insitu.scaffolding.bringing import bring
 from insitu.scaffolding.columns import columns_of
-from insitu.scaffolding.entry import FILE, entry_of, with_entry
+from insitu.scaffolding.entry import FILE, entry_of, has_entry, with_entry
 from insitu.scaffolding.features import Features, features_of
 from insitu.scaffolding.holdout import holdout_of
 from insitu.scaffolding.sample import Sample, look
@@ -127,7 +127,7 @@ def begin(
     require_free_name(site.project, name)
     source = find(site, data, name)
     tell(f"looking at the data; blobs: {len(source.blobs):,}")
-    sample = look(source.store, source.blobs)
+    sample = look(source.store, source.blobs, wishes.target)
     columns = columns_of(sample)
     _require_columns(keys, sample)
     target = settled(columns, wishes, ask)
@@ -217,7 +217,7 @@ def _listed(site: Site, model: str) -> tuple[tuple[str, ...], str | None]:
     listed = with_entry(site.project, model, site.name)
     if listed is None:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return (), None if f"name: {model}\n" in text else entry_of(model, site.name, text)
+        return (), None if has_entry(text, model) else entry_of(model, site.name, text)
     replace_file(path, listed.encode())
     return (FILE,), None
 

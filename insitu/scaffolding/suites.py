@@ -19,6 +19,8 @@ _SEEN = 5
 
 _MIDDLE_ROWS = 100
 _TAIL = 0.01
+_COARSE = 1.4
+_MOST_DIGITS = 700
 _YEARS = 1
 
 
@@ -81,7 +83,8 @@ def _typed(column: Column) -> dict[str, Any]:
     if column.kind in ("integer", "number"):
         types = list(dict.fromkeys([str(column.dtype), "int64", "float64"]))
         return _expect("column_values_to_be_in_type_list", "Numbers.", column=column.name, type_list=types)
-    return _expect("column_values_to_be_of_type", "As in the sample.", column=column.name, type_=column.dtype)
+    why = "Looks like a code: leading zeros, which a number would lose." if column.is_code else "As in the sample."
+    return _expect("column_values_to_be_of_type", why, column=column.name, type_=column.dtype)
 
 
 def _at_least(good: int, rows: int) -> float:
@@ -90,25 +93,40 @@ def _at_least(good: int, rows: int) -> float:
 
 
 def _numbers(column: Column) -> Iterator[dict[str, Any]]:
-    """Half of the seen range is room on each side; what was never negative need not become so."""
+    """Half of the seen range is room on each side; what was never negative and begins near 0 may go down to that."""
     assert column.low is not None
     assert column.high is not None
     assert column.quartiles is not None
-    room = column.high / 2 - column.low / 2 or abs(column.high) or 1.0
-    low = 0.0 if column.low >= 0 else _outwards(column.low - room, ROUND_FLOOR)
-    ends = {"min_value": low, "max_value": _outwards(column.high + room, ROUND_CEILING)}
+    half = column.high / 2 - column.low / 2  # not the whole, which may be too large for a number
+    room = half or abs(column.high) or 1.0
+    low = 0.0 if column.low >= 0 >= column.low - room else _outwards(column.low - room, ROUND_FLOOR, room)
+    ends = {"min_value": low, "max_value": _outwards(column.high + room, ROUND_CEILING, room)}
     yield _expect("column_values_to_be_between", "As seen, with half of the range more on each side.",
                   column=column.name, **ends, mostly=1 - _TAIL)  # fmt: skip
     if column.known >= _MIDDLE_ROWS:
-        half = [_outwards(column.quartiles[0], ROUND_FLOOR), _outwards(column.quartiles[1], ROUND_CEILING)]
+        low, high = column.quartiles
+        middle = [_outwards(low, ROUND_FLOOR, room), _outwards(high, ROUND_CEILING, room)]
         yield _expect("column_quantile_values_to_be_between", "The middle stays within the middle half that was seen.",
-                      column=column.name, quantile_ranges={"quantiles": [0.5], "value_ranges": [half]})  # fmt: skip
+                      column=column.name, quantile_ranges={"quantiles": [0.5], "value_ranges": [middle]})  # fmt: skip
 
 
-def _outwards(value: float, rounding: str) -> float:
-    """Return *value* with three significant digits, never on its other side: to the nearest could be within a range."""
-    rounded = float(Context(prec=3, rounding=rounding).create_decimal(Decimal(repr(value))))
-    return max(-sys.float_info.max, min(rounded, sys.float_info.max))  # JSON knows no infinity
+def _outwards(value: float, rounding: str, room: float) -> float:
+    """Return *value* with three significant digits, never on its other side: to the nearest could be within a range.
+
+    It has more of them where the last one would be of more than some twenty times *room*: what is far from 0 and close
+    together, such as 1e9 give or take 5, would have a range else that stops nothing.
+    """
+    value = _finite(value)
+    unit = math.floor(math.log10(room) + _COARSE)
+    if value:
+        unit = min(unit, math.floor(math.log10(abs(value))) - 2)
+    exact = Context(prec=_MOST_DIGITS, rounding=rounding)
+    return _finite(float(Decimal(repr(value)).quantize(Decimal((0, (1,), unit)), context=exact)))
+
+
+def _finite(value: float) -> float:
+    """Return the nearest number that JSON knows."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def _texts(column: Column) -> Iterator[dict[str, Any]]:

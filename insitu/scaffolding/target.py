@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,18 +46,27 @@ class Target:
     Attributes:
         above: For a classification, the label is column > this.
         one: For a classification, the label is column == this.
+        classes: For a classification, all of three or more, each with an answer of its own; none where one is told
+            from the others.
     """
 
     column: Column
     task: Task
     above: float | None = None
     one: Any = None
+    classes: tuple[Any, ...] = ()
 
     @property
     def rarer(self) -> int:
-        """How many rows the rarer class has."""
-        positive: int = sum(rows for value, rows in self.column.categories if self._is_positive(value))
-        return min(positive, self.column.known - positive)
+        """How many rows the rarest class has."""
+        return self.rarest_of(dict(self.column.categories))
+
+    def rarest_of(self, counts: Mapping[Any, int]) -> int:
+        """Return how many rows the rarest class has where each value has so many."""
+        if self.classes:
+            return min(counts.get(one, 0) for one in self.classes)
+        positive = sum(rows for value, rows in counts.items() if self._is_positive(value))
+        return min(positive, sum(counts.values()) - positive)
 
     def _is_positive(self, value: Any) -> bool:
         if self.one is not None:
@@ -107,6 +116,13 @@ def _require_usable(column: Column) -> None:
         raise UsageError(f"{column.name} cannot be predicted", found=column.kind, wanted="numbers, flags or classes")
     if column.distinct < 2:
         raise UsageError(f"{column.name} cannot be predicted: it has one value only", wanted="two or more")
+    if column.has_commas:
+        raise DataError(
+            f"{column.name} cannot be predicted: it is text",
+            found="numbers with a decimal comma",
+            wanted="a decimal point",
+            next_action="write the data with decimal points",
+        )
     if column.infinite:
         raise DataError(
             f"{column.name} cannot be predicted: it has infinite values",
@@ -127,7 +143,7 @@ def _task(column: Column) -> Task | Question:
 
 
 def _classes(column: Column, positive: str | None) -> Target | Question:
-    """Return the class that is told from all others."""
+    """Return the class that is told from all others, or all where there are more than two and none is named."""
     values = [value for value, _ in column.categories]
     if not 2 <= len(values) <= _CLASSES:
         raise UsageError(
@@ -141,6 +157,8 @@ def _classes(column: Column, positive: str | None) -> Target | Question:
         return Target(column, "classification")
     if len(values) == 2 and column.kind != "text":
         return Target(column, "classification", above=float(min(values)))
+    if len(values) > 2:
+        return Target(column, "classification", classes=tuple(sorted(values)))
     spoken = tuple(sorted(map(_spoken, values)))
     return Question(f"Which class of {column.name} shall be told from all others?", "--positive", spoken)
 

@@ -11,9 +11,9 @@ from string import Template
 from typing import Any, Literal
 
 from insitu.scaffolding.features import Features
-from insitu.scaffolding.holdout import Holdout
+from insitu.scaffolding.holdout import Holdout, metrics_of
 from insitu.scaffolding.target import Target
-from insitu.settings import ReadingSettings
+from insitu.settings import KNOWN_METRICS, ReadingSettings
 
 Kind = Literal["sklearn", "lightgbm", "pytorch"]
 
@@ -111,6 +111,9 @@ def model_toml(draft: Draft) -> str:
 def _label(target: Target) -> list[str]:
     if target.above is not None:
         return [f"label_above = {_toml(target.above)}  # the label is that the column is more than this"]
+    if target.classes:
+        names = ", ".join(map(_toml, target.classes))
+        return [f"classes = [{names}]  # all there are; the model answers with a probability of each, in this order"]
     if target.one is not None:
         return [
             f"label_is = {_toml(target.one)}  # the label is that the column is this; all others are the other class"
@@ -124,6 +127,8 @@ def _about(draft: Draft) -> str:
         return f"predicts {target.column.name}"
     if target.one is not None:
         return f"tells one class of {target.column.name} from the others"
+    if target.classes:
+        return f"predicts which of {len(target.classes)} classes {target.column.name} is, as probabilities"
     return f"predicts {target.column.name}, as a probability"
 
 
@@ -138,6 +143,8 @@ def _reading(reading: ReadingSettings) -> list[str]:
     said = []
     if reading.delimiter != ",":
         said.append(f"delimiter = {_toml(reading.delimiter)}")
+    if codes := [name for name, kind in reading.types.items() if kind == "text"]:
+        said.append(f"# {_one_line(', '.join(codes))}: leading zeros look like a code, which a number would lose")
     if reading.types:
         types = ", ".join(f"{_toml(name)} = {_toml(kind)}" for name, kind in reading.types.items())
         said.append(f"types = {{ {types} }}  # a later value that is none is an error with its place")
@@ -153,24 +160,21 @@ def _cells(draft: Draft, recipe: Recipe) -> list[str]:
 
 
 def _gate(draft: Draft) -> list[str]:
-    primary = "roc_auc" if draft.target.task == "classification" else "rmse"
+    metrics = metrics_of(draft.target)
     margin = 0.02 if draft.spread is None else float(f"{draft.spread / 50:.2g}")
     unit = "" if draft.spread is None else ", in units of the label"
     overlap = draft.holdout.max_overlap
     lines = [
         "[gate]",
-        f'primary = "{primary}"',
+        f'primary = "{next(iter(metrics))}"',
         f"margin = {margin:g}  # how much of it may be lost, at most{unit}",
         f"min_rows = {draft.holdout.min_rows}  # rows of holdout below which there is no verdict",
         *([f"max_overlap = {overlap:g}  # share of the holdout's rows that equal earlier ones"] if overlap else []),
     ]
-    if primary == "roc_auc":
-        floor = "floor = 0.5  # chance: raise it to what is of use"
-        return [*lines, "", "[gate.metrics.roc_auc]", 'direction = "higher"', floor,
-                "", "[gate.metrics.log_loss]", 'direction = "lower"']  # fmt: skip
-    floor = "floor = 0.0  # always the mean: raise it to what is of use"
-    return [*lines, "", "[gate.metrics.rmse]", 'direction = "lower"',
-            "", "[gate.metrics.r2]", 'direction = "higher"', floor]  # fmt: skip
+    for name, floor in metrics.items():
+        lines += ["", f"[gate.metrics.{name}]", f'direction = "{KNOWN_METRICS[name].better}"']
+        lines += [f"floor = {floor}: raise it to what is of use"] if floor else []
+    return lines
 
 
 def scripts(draft: Draft) -> dict[str, str]:
@@ -186,6 +190,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 def _values(draft: Draft) -> dict[str, str]:
     features, is_class = draft.features, draft.target.task == "classification"
+    classes = len(draft.target.classes)
     left_out = "".join(f"#   {_one_line(f'{name}: {why}')}\n" for name, why in features.left_out.items())
     return {
         "about": f"{_one_line(_about(draft))[0].upper()}{_one_line(_about(draft))[1:]}.",
@@ -196,7 +201,11 @@ def _values(draft: Draft) -> dict[str, str]:
         "fitted": _FITTED[draft.template][is_class],
         "predict": "predict_proba" if is_class else "predict",
         "task": draft.target.task,
-        "loss": "BCEWithLogitsLoss" if is_class else "MSELoss",
+        "outputs": str(classes or 1),
+        "loss": "CrossEntropyLoss" if classes else "BCEWithLogitsLoss" if is_class else "MSELoss",
+        "kind": "int64" if classes else "float32",
+        "answered": "" if classes else "[:, 0]",
+        "example": f"np.zeros((1, {classes}))" if classes else "np.zeros(1)",
         "wanted": "y" if is_class else '(y - np.float32(facts["answer"][0])) / np.float32(facts["answer"][1])',
         **_sklearn(draft),
     }
@@ -245,23 +254,21 @@ def _sklearn(draft: Draft) -> dict[str, str]:
             'columns = ColumnTransformer([("numbers", numbers, NUMBERS), ("kinds", kinds, TEXTS)])'
         )
     matrix, onnx = 'X[:1].to_numpy("float32")', ""
-    if is_class and _is_portable(draft.features):
+    options = ', options={"zipmap": False}' if is_class else ""
+    if _is_portable(draft.features):
         imports.add("from skl2onnx import to_onnx")
         example = 'X[:1].astype({**dict.fromkeys(NUMBERS, "float32"), **dict.fromkeys(TEXTS, object)})'
         onnx = (
             "\n# The portable form: the image then serves the model without scikit-learn, if it answers alike.\n"
             f"example = {example if texts else matrix}\n"
-            f'onnx = to_onnx(model, example, name={json.dumps(draft.name)}, options={{"zipmap": False}})\n'
+            f"onnx = to_onnx(model, example, name={json.dumps(draft.name)}{options})\n"
             '(batch.output / "model.onnx").write_bytes(onnx.SerializeToString())'
         )
     return {"imports": _sorted(imports), "columns": columns, "onnx": onnx}
 
 
 def _is_portable(features: Features) -> bool:
-    """Tell whether skl2onnx can write it down: it changes odd names, and knows no texts that are missing.
-
-    Of regressions it makes answers of another shape than theirs.
-    """
+    """Tell whether skl2onnx can write it down: it changes odd names, and knows no texts that are missing."""
     names = (*features.numbers, *features.texts)
     return not features.texts or (not features.gaps and all(re.fullmatch(r"\w+", name) for name in names))
 

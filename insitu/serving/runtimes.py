@@ -85,11 +85,12 @@ class OnnxRuntime:
         """What its answers are computed to; None where they are no numbers with a fraction."""
 
     def predict(self, table: Table) -> list[Any]:
-        """Return one value for each row, or one list where the output is a matrix."""
+        """Return one value for each row, or one list where the output has several columns."""
         if not any(map(len, table.values())):
             return []
         (found,) = self._session.run([self._output], self._feed(table))
-        return plain(found)
+        is_column = getattr(found, "ndim", 0) == 2 and found.shape[1] == 1  # as exports of regressions answer
+        return plain(found[:, 0] if is_column else found)
 
     def _feed(self, table: Table) -> dict[str, Any]:
         if self._matrix:

@@ -14,21 +14,23 @@ from insitu.settings.strict import Strict
 
 
 class KnownMetric(NamedTuple):
-    """The task that a metric judges, which way it is better, and the range that it can take."""
+    """The task that a metric judges, which way it is better, its range, and whether it judges many classes."""
 
     task: Literal["classification", "regression"]
     better: Literal["higher", "lower"]
     lowest: float
     highest: float
+    many: bool = False
 
 
 _INFINITE = float("inf")
 KNOWN_METRICS: Mapping[str, KnownMetric] = {
     "roc_auc": KnownMetric("classification", "higher", 0, 1),
     "average_precision": KnownMetric("classification", "higher", 0, 1),
-    "log_loss": KnownMetric("classification", "lower", 0, _INFINITE),
+    "log_loss": KnownMetric("classification", "lower", 0, _INFINITE, many=True),
     "brier": KnownMetric("classification", "lower", 0, 1),
-    "accuracy": KnownMetric("classification", "higher", 0, 1),
+    "accuracy": KnownMetric("classification", "higher", 0, 1, many=True),
+    "macro_f1": KnownMetric("classification", "higher", 0, 1, many=True),
     "rmse": KnownMetric("regression", "lower", 0, _INFINITE),
     "mae": KnownMetric("regression", "lower", 0, _INFINITE),
     "r2": KnownMetric("regression", "higher", -_INFINITE, 1),
@@ -93,7 +95,7 @@ class GateSettings(Strict):
     )
     min_rows: int = Field(default=100, ge=1, description="rows of holdout below which no verdict is given")
     min_class_rows: int = Field(
-        default=10, ge=10, description="for a classification: rows of the rarer class below which no verdict is given"
+        default=10, ge=10, description="for a classification: rows of the rarest class below which no verdict is given"
     )
     max_overlap: float = Field(
         default=0.0,

@@ -35,6 +35,11 @@ class TargetSettings(Strict):
     label_is: Parameter | None = Field(
         default=None, description="one class of the column, a text or a number: the label is column == this"
     )
+    classes: list[Parameter] = Field(
+        default=[],
+        exclude_if=lambda classes: not classes,  # keys of runs from before there was this one stay what they are
+        description="three classes or more, all that the column has: the label is the place in this list, from 0",
+    )
 
     @field_validator("label_above")
     @classmethod
@@ -51,6 +56,17 @@ class TargetSettings(Strict):
         if value is not None and info.data.get("label_above") is not None:
             raise Contradiction(Clash("one of label_above and label_is"))
         return value
+
+    @field_validator("classes")
+    @classmethod
+    def _are_many_and_alone(cls, values: list[Parameter], info: ValidationInfo) -> list[Parameter]:
+        if values and info.data.get("task") == "regression":
+            raise Contradiction(Clash("nothing: a regression has no classes"))
+        if values and any(info.data.get(key) is not None for key in ("label_above", "label_is")):
+            raise Contradiction(Clash("one of label_above, label_is and classes"))
+        if values and len({*values}) != max(len(values), 3):
+            raise Contradiction(Clash("three classes or more, each once; of two, name one with label_is"))
+        return values
 
 
 class ReadingSettings(Strict):
@@ -262,11 +278,13 @@ class ModelSettings(Strict):
     @field_validator("gate")
     @classmethod
     def _fits_the_task(cls, gate: GateSettings, info: ValidationInfo) -> GateSettings:
-        task = info.data["target"].task if "target" in info.data else None
-        fitting = ", ".join(name for name, known in KNOWN_METRICS.items() if known.task == task)
-        strange = [name for name in gate.metrics if task and KNOWN_METRICS[name].task != task]
+        if (target := info.data.get("target")) is None:
+            return gate
+        many = bool(target.classes)
+        fitting = [n for n, known in KNOWN_METRICS.items() if known.task == target.task and known.many >= many]
+        strange = [name for name in gate.metrics if name not in fitting]
         if strange:
-            wanted = f"a metric of {task}: one of {fitting}"
+            wanted = f"a metric of {'many classes' if many else target.task}: one of {', '.join(fitting)}"
             raise Contradiction(*(Clash(wanted, ("metrics", name)) for name in strange))
         return gate
 

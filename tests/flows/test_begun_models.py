@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from flow_helpers import NewProject, Project
+from flow_helpers import REPO, NewProject, Project
+from sklearn.datasets import load_iris
 
 from insitu import open_run
 
@@ -56,6 +58,40 @@ def test_a_model_that_was_begun_is_published_and_seen_in_a_notebook(project: Pro
     assert list(run.egress["what"]) == [one["what"] for one in record["egress"]]
     assert list(run.history["verdict"]) == ["promote"]
     assert "laeden at local" in run._repr_html_()
+
+
+def test_a_number_and_one_of_three_classes_are_answered_without_the_training_library(
+    project: Project, shops: Path, tmp_path: Path
+) -> None:
+    load_iris(as_frame=True).frame.to_csv(tmp_path / "iris.csv", index=False)
+    project.run("init", "size", "--data", str(shops), "--target", "Größe").require(0)
+    project.run("init", "iris", "--data", str(tmp_path / "iris.csv"), "--task", "classification").require(0)
+    for model, metric in (("size", "r2"), ("iris", "macro_f1")):
+        record = project.run("retrain", model, "--json").require(0).json
+        assert (record["state"], record["image"]["runtime"]) == ("Completed", "onnx"), record["training"]["onnx"]
+        assert 0.3 < record["training"]["metrics"][metric] <= 1
+
+
+TORCH = REPO / "var" / "tools" / "torch"
+
+
+@pytest.mark.skipif(
+    find_spec("torch") is None and not TORCH.is_dir(),
+    reason="PyTorch is not installed: tests/system-parts.sh does that where pip has a build for CPUs at hand (700 MB)",
+)
+def test_a_network_that_was_begun_is_trained_and_holds_no_record(project: Project, shops: Path) -> None:
+    place = {} if find_spec("torch") else {"PYTHONPATH": str(TORCH)}
+    project.run("init", "network", "--data", str(shops), "--target", "Straße", "--template", "pytorch").require(0)
+    if place:
+        lacking = project.run("retrain", "network").require(1)
+        assert "torch" in lacking.complaint
+        assert "pip install" in lacking.complaint
+    # The image would be one more minute: no model reaches this.
+    variables = place | {"INSITU_MODEL__GATE__METRICS__MACRO_F1__FLOOR": "0.9999"}
+    record = replace(project, door=None).run("retrain", "network", "--json", **variables).require(3).json
+    assert record["decision"]["verdict"] == "reject"
+    assert record["residency"]["verdict"] == "clear"
+    assert 0 < record["training"]["metrics"]["macro_f1"] < 1
 
 
 @pytest.mark.skipif(find_spec("lightgbm") is None, reason="LightGBM is not installed")

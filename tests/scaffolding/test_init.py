@@ -209,6 +209,53 @@ def test_an_index_without_a_name_and_odd_names_are_no_obstacle(init: Init, proje
     assert len(train) + len(holdout) == len(frame)
 
 
+def test_a_header_in_quotes_and_numbers_with_a_comma_are_told_from_separators(init: Init, project: Path) -> None:
+    frame, file = customers(1)[["Größe (cm)", "Straße", "Umsatz"]], project.parent / "Käse.csv"
+    frame = frame.rename(columns={"Straße": "a,b,c,d,e,f", "Umsatz": "g;h"}).assign(target=[0, 1] * 200)
+    text = frame.to_csv(index=False, sep=";", decimal=",").replace("a,b,c,d,e,f", '"a,b,c,d,e,f"')
+    file.write_bytes(("\ufeff" + text).replace("\n", "\r\n").encode())
+    told = json.loads(init("commas", "--data", str(file), "--json").stdout)
+    assert all("a decimal point" in told["left_out"][name] for name in ("Größe (cm)", "g;h"))
+    assert "decimal comma" in init("kaese", "--data", str(file), "--target", "g;h", code=4).stderr
+    frame.to_csv(file, index=False, sep=";", quoting=1, encoding="utf-8-sig", lineterminator="\r\n")
+    told = json.loads(init("kaese", "--data", str(file), "--json").stdout)
+    assert told["features"] == {"numbers": ["Größe (cm)", "g;h"], "texts": ["a,b,c,d,e,f"]}
+    assert told["data"]["reading"] == {"delimiter": ";"}
+
+
+def test_digits_with_leading_zeros_are_a_code_and_no_number(init: Init, project: Path) -> None:
+    codes = {"plz": ["01067", "80331", "10115", "04109"] * 100, "part": [f"{n:05d}" for n in range(400)]}
+    frame = pd.DataFrame({**codes, "hour": ["07", "11"] * 200, "target": [0, 1, 1, 0, 0] * 80})
+    frame.to_csv(project.parent / "codes.csv", index=False)
+    said = init("codes", "--data", str(project.parent / "codes.csv")).stdout
+    assert "read as text, since leading zeros make it look like a code: plz, part" in said
+    assert "learned from: hour, plz" in said
+    assert "not part: looks like a code (leading zeros) with too many different values" in said
+    assert open_run(project, "codes", "local").model.data.reading.types == {"plz": "text", "part": "text"}
+    assert "# plz, part: leading zeros look like a code" in (project / "models/codes/model.toml").read_text()
+    assert "leading zeros, which a number would lose" in (project / "data_checks/codes.json").read_text()
+    init("label", "--data", str(project.parent / "codes.csv"), "--target", "part", "--task", "regression")
+
+
+def test_of_more_than_two_classes_each_is_predicted_unless_one_is_named(init: Init, project: Path) -> None:
+    frame = customers(1).dropna()
+    frame.to_csv(project.parent / "c.csv", index=False)
+    init("every", "--data", str(project.parent / "c.csv"), "--target", "Straße")
+    run = open_run(project, "every", "local")
+    assert run.model.target.classes == ["Nord", "Süd", "Öst"]
+    assert list(run.model.gate.metrics) == ["macro_f1", "accuracy", "log_loss"]
+    init("one", "--data", str(project.parent / "c.csv"), "--target", "Straße", "--positive", "Süd")
+    assert open_run(project, "one", "local").model.target.label_is == "Süd"
+
+
+def test_an_entry_that_is_written_otherwise_is_found(init: Init, project: Path) -> None:
+    (project.parent / "d.csv").write_bytes(windows(customers(1)))
+    listed = project / "prefect.yaml"
+    listed.write_text(listed.read_text().replace("- name: back\n", "- name: 'd-1' # of old\n", 1))
+    told = json.loads(init("d-1", "--data", str(project.parent / "d.csv"), *ANSWERS, "--json").stdout)
+    assert (told["entry"], "prefect.yaml" in told["files"]) == (None, False)
+
+
 @pytest.mark.parametrize("template", ["sklearn", "lightgbm", "pytorch"])
 def test_no_text_of_a_header_becomes_code(template: str, init: Init, project: Path) -> None:
     said = "print('run from the header')"

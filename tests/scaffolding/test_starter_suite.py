@@ -73,6 +73,7 @@ def odd_numbers(rows: int) -> dict[str, np.ndarray]:
         "years": 2013 + np.round(share),
         "two": 1001 + np.round(2 * share),
         "seconds": 1.6e9 + np.round(1e5 * share),
+        "offset": 1e9 + np.round(10 * share) - 5,
         "before": -2014 + np.round(share),
         "huge": (share * 2 - 1) * 1.7e308,
         "tiny": share * 2e-322,
@@ -103,7 +104,9 @@ def test_any_numbers_and_texts_pass_the_suite_that_was_made_of_them(init: Init, 
         for one in json.loads(run.suite_file.read_text())["expectations"]
         if one["type"] == "expect_column_values_to_be_between"
     }
-    assert ends["years"] == (0, 2020)
+    assert ends["years"] == (2010, 2020)
+    assert ends["offset"] == (999_999_900, 1_000_000_100)
+    assert ends["seconds"] == (1.599e9, 1.601e9)
     assert ends["before"] == (-2020, -2010)
     assert "infinite" not in ends
 

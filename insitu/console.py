@@ -181,6 +181,7 @@ def _next_commands(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         asked = f"{insitu} approve {model} {record['run_key'][:12]}{site} --name NAME --reason REASON"
         return [(asked, "lets it be published (--reject: not); then retrain again")]
     return [
+        (f"{insitu} report {model}{site}", "both models in pictures, and the checks of the data; stays on site"),
         (f"{insitu} history {model}{site}", "earlier runs"),
         (f"models/{model}/model.toml", "holds the limits of the gate"),
     ]
@@ -215,4 +216,8 @@ def _metrics(metrics: Mapping[str, float]) -> str:
 
 
 def _prediction(prediction: Any) -> str:
-    return ", ".join(f"{p:.3f}" for p in prediction) if isinstance(prediction, list) else f"{prediction}"
+    if isinstance(prediction, list):
+        return ", ".join(f"{p:.3f}" for p in prediction)
+    if isinstance(prediction, float):
+        return f"{prediction:.6g}" if abs(prediction) < 1e6 else f"{prediction:.0f}"
+    return f"{prediction}"

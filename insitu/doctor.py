@@ -11,6 +11,7 @@ from pathlib import Path
 
 from insitu.building import image_checks
 from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
+from insitu.lineage import Records
 from insitu.network import count_authorities
 from insitu.ports import BlobStore, Check, Diagnosable, Need
 from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
@@ -22,21 +23,28 @@ from insitu.wiring import Site, open_site
 LIMIT_S = 75.0
 """Of one probe: longer than a service that says nothing keeps its client waiting, so that the client names it."""
 
+RESTORE = "put the model registry back from its backup: the versions are nowhere else (docs/recover.md)"
+"""What to do about a registry that lacks what was published."""
+
 _WRITTEN = "doctor/written.json"
 _RECORDS = "workspace and models"
 Probe = Callable[[], Sequence[Check]]
 
 
-def diagnose(project: Path, site: str, environ: Mapping[str, str]) -> list[Check]:
+def diagnose(project: Path, site: str, environ: Mapping[str, str], model: str | None = None) -> list[Check]:
     """Return what was looked at, what failed among it.
 
     Writes one small blob into the site's state, to see that conditions hold there; changes nothing else.
 
+    Args:
+        model: Look at what this one needs; None: at what every model of the project does.
+
     Raises:
-        SettingsError: The settings of the site have problems, or name something that is not there.
+        SettingsError: The settings of the site have problems, or name something that is not there; or there is no
+            such model.
     """
     settings = load_site(project, site, environ)
-    models, checks = _models(project, site, environ)
+    models, checks = _models(project, site, environ, model)
     checks = [
         Check("settings", True, f"deployments/sites/{site}.toml is valid", "valid settings"),
         *checks,
@@ -107,7 +115,7 @@ def _probes(site: Site, models: Mapping[str, ModelSettings]) -> dict[str, Probe]
         probes["image registry"] = lambda: [_published(site, name)]
     probes |= service_probes(site, name)
     records = probes.get(_RECORDS, list)
-    probes[_RECORDS] = lambda: _in_turn(records, lambda: [_registered(site, name)])
+    probes[_RECORDS] = lambda: _in_turn(records, lambda: [_registered(site, list(models) or [name])])
     probes["signing key"] = lambda: [key_check(site)]
     targets = [(model.name, one) for model in models.values() for one in model.targets(site.name)]
     probes |= {f"target {one.name} of {model}": partial(_target_check, site, model, one) for model, one in targets}
@@ -123,11 +131,15 @@ def _in_turn(*probes: Probe) -> list[Check]:
     return checks
 
 
-def _models(project: Path, site: str, environ: Mapping[str, str]) -> tuple[dict[str, ModelSettings], list[Check]]:
+def _models(
+    project: Path, site: str, environ: Mapping[str, str], only: str | None
+) -> tuple[dict[str, ModelSettings], list[Check]]:
     models: dict[str, ModelSettings] = {}
     checks = []
-    for file in sorted(project.glob("models/*/model.toml")):
-        name = file.parent.name
+    there = [file.parent.name for file in sorted(project.glob("models/*/model.toml"))]
+    if only is not None and only not in there:
+        load_settings(project, site, only, environ)  # says so
+    for name in there if only is None else [only]:
         try:
             _, models[name] = load_settings(project, site, name, environ)  # what its targets want of the site, too
             checks.append(Check(f"model {name}", True, "settings are valid", "valid settings"))
@@ -194,12 +206,35 @@ def _data_checks(site: Site, container: str) -> list[Check]:
     return [Check(name, True, "readable", wanted)]
 
 
-def _registered(site: Site, model: str) -> Check:
+def unregistered(site: Site, model: str) -> list[str]:
+    """Return the versions of *model* that the site's records say are published, and the model registry lacks.
+
+    Raises:
+        InsituError: State or registry cannot be read.
+    """
+    known = {version.version for version in site.models.versions(model)}
+    records = Records(site.state).of_model(model)
+    published = [one["model_version"]["version"] for one in records if one["publication"] and "pruned" not in one]
+    return [version for version in dict.fromkeys(published) if version not in known]
+
+
+def _registered(site: Site, models: Sequence[str]) -> Check:
+    place = site.models.place
     try:
-        known = len(site.models.versions(model))
+        counts = ", ".join(f"{len(site.models.versions(model))} versions of {model}" for model in models)
+        lost = {model: unregistered(site, model) for model in models}
     except InsituError as error:
-        return failed_check("model registry", error, site.models.place)
-    return Check("model registry", True, f"answers; it has {known} versions of {model}", site.models.place)
+        return failed_check("model registry", error, place)
+    if not any(lost.values()):
+        return Check("model registry", True, f"answers; it has {counts}", place)
+    named = "; ".join(f"{', '.join(f'v{one}' for one in some)} of {model}" for model, some in lost.items() if some)
+    return Check(
+        "model registry",
+        False,
+        f"answers, but lacks what was published: {named}",
+        f"every published version, in {place}",
+        f"{RESTORE}; until then a run may meet no champion",
+    )
 
 
 def _published(site: Site, model: str) -> Check:

@@ -224,6 +224,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         (
             "the message names file, part and columns: use a model that keeps no rows, or do not write that file",
             "save in a format that can be opened: MLflow's, ONNX, Parquet, JSON",
+            "if they may leave and the site lets people say so: `insitu waive MODEL --file FILE ...`",
             "see what is searched for, and what `[residency]` allows: page No record in a model",
         ),
     ),

@@ -122,6 +122,13 @@ def _order(site: Site, model: str, published: Published, to: str | None, act: Ac
         if champion.version == newest.to or (is_open and champion.version == newest.was):
             return newest
     if champion is None:
+        if published:
+            raise UsageError(
+                f"{model} has no champion",
+                found=f"none in {site.models.place}; published were versions {', '.join(published)}",
+                wanted="the model registry that those runs published to",
+                next_action="if the registry was lost, put it back before the next run (docs/recover.md)",
+            )
         raise UsageError(f"{model} has no champion: nothing was published", next_action=f"see `insitu history {model}`")
     wanted = to or way_back(model, champion.version, published, ledger.withdrawn())
     if wanted not in published:

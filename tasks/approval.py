@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from tasks.showing import show
 _LOOK_S = 3
 _GRACE_S = 3600
 """How much longer than ours Prefect's own limit is: that one would fail the run."""
+_HASH = re.compile("([0-9a-f]{12})[0-9a-f]{52}")
 log = logging.getLogger(__name__)
 
 
@@ -72,10 +74,11 @@ def approval(run: Run, trained: Trained, decision: Decision) -> Decision:
     if entry := run.journal.entry("gate"):
         value = TypeAdapter(Decision).dump_python(decision, mode="json")
         run.journal.keep("gate", {**entry, "value": value})
-    show(create_markdown_artifact, _told(decision, stands.basis), key=f"decision-{run.model.name}")
+    about = f"{decision.outcome}, decided by {stands.basis.record.who}"
+    show(create_markdown_artifact, _told(decision, stands.basis), key=f"decision-{run.model.name}", description=about)
     log.log(
         logging.INFO if decision.outcome in PUBLISHED else logging.WARNING,
-        "%s, on record as %s", decision.outcome, stands.basis.name,
+        "%s, on record as %s", decision.outcome, _HASH.sub(r"\1…", stands.basis.name),
     )  # fmt: skip
     return decision
 
@@ -166,7 +169,7 @@ def _request(run: Run, trained: Trained, decision: Decision, question: Kept) -> 
     gate = run.model.gate
     lines = [
         f"# May {run.model.name} be published? The gate says: {decision.verdict}",
-        *(f"- {reason}" for reason in decision.reasons),
+        *(f"- {reason}" for reason in question.record.reasons),
         "",
         markdown_table(gate_table(trained, gate)),
         "",

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from insitu.reporting.run_cards import end_card
+from insitu.reporting.run_cards import end_card, headline
 from insitu.runs import Run
 from insitu.settings import MlflowModels
 from tasks.showing import show
@@ -22,4 +22,4 @@ def _show(run: Run, record: Mapping[str, Any]) -> None:
     settings = run.site.settings
     ui = f"http://{settings.services.mlflow_host}:{settings.services.mlflow_port}"
     card = end_card(record, ui if isinstance(settings.models, MlflowModels) else None)
-    create_markdown_artifact(card, key=f"result-{run.model.name}")
+    create_markdown_artifact(card, key=f"result-{run.model.name}", description=headline(record))

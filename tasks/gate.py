@@ -44,15 +44,15 @@ def gate(run: Run, trained: Trained) -> Decision:
     decision = run.journal.again(
         "gate", Decision, lambda: judge(run, decide(evidence, run.model.gate, trained.champion, run.model.limits))
     )
-    name = run.model.name
+    name, told = run.model.name, "; ".join(decision.reasons)
     show(
         create_table_artifact,
         key=f"gate-{name}",
         table=gate_table(trained, run.model.gate),
-        description=decision.verdict,
+        description=f"{decision.verdict}: {told}",
     )
-    show(lambda: create_markdown_artifact(markdown_of(run), key=f"model-card-{name}"))
-    log.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
+    show(lambda: create_markdown_artifact(markdown_of(run), key=f"model-card-{name}", description=decision.verdict))
+    log.info("%s: %s", decision.verdict, told)
     if run.journal.once("experiment", bool, lambda: record_run(run, trained, decision)):
         log.info("the rejected model is archived in %s", run.site.models.place)
     return decision

@@ -30,7 +30,9 @@ def plan_run(run: Run) -> dict[str, Any]:
 
 def _show(run: Run, plan: dict[str, Any]) -> None:
     name = run.model.name
-    create_markdown_artifact(plan_card(name, plan, exits_of(run, ())), key=f"plan-{name}")
+    card, opponent = plan_card(name, plan, exits_of(run, ())), _opponent(plan["intention"]["champion"])
+    about = f"what this run is about to do; the challenger meets {opponent}"
+    create_markdown_artifact(card, key=f"plan-{name}", description=about)
 
 
 def _opponent(champion: str | None) -> str:

@@ -12,6 +12,7 @@ from data_checks.child import Job, validate_apart
 from insitu.errors import DataError
 from insitu.lineage import PROFILE, champion_profile, drift_summary
 from insitu.reporting.cards import drift_table, validation_summary, validation_table
+from insitu.reports import failure_told
 from insitu.runs import Run
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
@@ -51,7 +52,7 @@ def validate_batch(run: Run) -> dict[str, Any]:
     if not report["success"]:
         raise DataError(
             f"the batch fails {report['failed']} of {report['expectations']} expectations of suite {report['suite']}",
-            found="; ".join(map(_describe, report["failures"])),
+            found="; ".join(map(failure_told, report["failures"])),
             next_action=f"mend data or suite; `insitu report {run.model.name}` shows the full report, on site",
         )
     return report
@@ -75,11 +76,3 @@ def _validate(run: Run) -> dict[str, Any]:
     run.journal.keep("report", report.full)
     run.journal.keep(PROFILE, report.profile)
     return report.to_json()
-
-
-def _describe(failure: dict[str, Any]) -> str:
-    columns = ", ".join(failure["columns"])
-    count = failure["unexpected_count"]
-    counted = "" if count is None else f", {count:,}"
-    rows = f" of {failure['rows']:,}" if counted and failure["rows"] is not None else ""  # distinct values have none
-    return f"{failure['expectation']}({columns}): {failure['reason']}{counted}{rows}"

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from flows.deploying.wanted import by_name
 from flows.running.naming import site_tag
+from insitu.options import DEFAULT_SITE
 from insitu.provisioning import Finding, Part
 from insitu.settings import SiteSettings
 from insitu.settings.notify import Occasion
@@ -38,9 +39,9 @@ _IS_OURS = "(flow_run.state.message or '').startswith('E-')"  # a paused run has
 _CODE = "{{ flow_run.state.message.split() | first }}"
 _NEXT: Mapping[Occasion, str] = {
     "failed": f"{{% if {_IS_OURS} %}}insitu explain {_CODE}{{% else %}}see the log of the run{{% endif %}}",
-    "awaiting-approval": "insitu approve {{ flow_run.parameters['model'] }} --name NAME --reason REASON",
-    "not-promoted": "insitu show {{ flow_run.parameters['model'] }}: verdict and reasons",
-    "published": "insitu score {{ flow_run.parameters['model'] }}",
+    "awaiting-approval": "insitu approve MODEL --name NAME --reason REASON",
+    "not-promoted": "insitu show MODEL",
+    "published": "insitu score MODEL",
 }
 _LINK = "{{ (flow_run | ui_url) or 'flow run ' ~ flow_run.id }}"  # a server without UI has no address of it
 SUBJECT = (
@@ -190,7 +191,9 @@ class _Notice:
             self.client.create_automation(self._core())
 
     def _core(self) -> AutomationCore:
-        body = f"next: {_NEXT[self.occasion]}\n{_LINK}"
+        site = "" if self.site == DEFAULT_SITE else f" --site {self.site}"
+        model = f"{{{{ flow_run.parameters['model'] }}}}{site}"
+        body = f"next: {_NEXT[self.occasion].replace('MODEL', model)}\n\n{_LINK}"  # Teams wants two for a new line
         none = UUID(int=0)  # a plan, before there is a block
         return AutomationCore(
             name=self._named,

@@ -36,3 +36,5 @@ def prepare(project: Path) -> None:
     if not found:
         os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+        # It shares the database of `insitu up`, not the key of its blocks: automations there are not for it to act on.
+        os.environ.setdefault("PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED", "false")

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 import click
 
 from insitu.errors import InsituError
-from insitu.options import json_option, project_option, site_option
+from insitu.options import json_option, maybe_model_argument, project_option, site_option
 
 if TYPE_CHECKING:
     from insitu.ports import Check
 
 
 @click.command()
+@maybe_model_argument
 @site_option
 @json_option
 @project_option
-def doctor(project: Path, site: str, as_json: bool) -> None:
-    """Look at everything that a run at the site needs, in seconds.
+def doctor(project: Path, model: str | None, site: str, as_json: bool) -> None:
+    """Look at everything that a run of MODEL (default: of any model) at the site needs, in seconds.
 
     Settings, versions, telemetry, ports, clocks, Prefect, identities, the hub, the VM from outside and from within,
     data and state, the workspace, registries and disks: each with what was found, what is wanted and what to do. Exit
@@ -32,7 +33,7 @@ def doctor(project: Path, site: str, as_json: bool) -> None:
     from flows.running.asking import prefect_check
     from insitu.doctor import diagnose
 
-    checks = [*diagnose(project, site, os.environ), prefect_check(project), *_deployments(project)]
+    checks = [*diagnose(project, site, os.environ, model), prefect_check(project), *_deployments(project)]
     ok = all(check.ok for check in checks)
     if as_json:
         click.echo(json.dumps({"site": site, "ok": ok, "checks": [asdict(check) for check in checks]}, indent=1))

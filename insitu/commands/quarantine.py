@@ -31,11 +31,12 @@ def show(project: Path, models: tuple[str, ...], site: str, as_json: bool) -> No
         return
     for one in found:
         where, released = one["prefix"] or "the container", " (released)" if one["released"] else ""
-        click.echo(
-            f"{one['model']}  {one['key'][:12]}  {where}  {one['trouble']}: {one['reason']}, {one['since']}{released}"
-        )
+        why = f"{one['trouble']}: {one['reason']}, {one['since'][:19]} UTC{released}"
+        click.echo(f"{one['model']}  {one['key'][:12]}  {where}  {why}")
     if not found:
         click.echo("nothing is in quarantine")
+    elif any(not one["released"] for one in found):
+        click.echo("next: see to the reason, then insitu quarantine release MODEL KEY")
 
 
 @quarantine.command()

@@ -7,14 +7,16 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from insitu.options import json_option, project_option
+from insitu.options import DEFAULT_SITE, json_option, model_argument, project_option
 
 if TYPE_CHECKING:
+    from insitu.ports import BlobStore
     from insitu.twin.journal import Line
 
 BACKENDS = ("attached-vm", "kubernetes", "docker")
@@ -71,6 +73,31 @@ def up(project: Path, detach: bool, backend: str, hub_identity: str, site: str, 
     finally:
         if not detach:
             process.stop(run.folder)
+
+
+@twin.command()
+@model_argument
+@json_option
+@project_option
+def put(project: Path, model: str, as_json: bool) -> None:
+    """Put MODEL's blobs of the site local on the hub, into a container of the same name; what is there stays."""
+    from insitu.settings import load_settings
+    from insitu.wiring import open_site
+
+    run = _running(project)
+    local, settings = load_settings(project, DEFAULT_SITE, model, os.environ)
+    here = open_site(project, local).data(settings.data.container)
+    run.ask("POST", "/containers", {"name": settings.data.container})
+    there = _hub_blobs(project, run.site, settings.data.container)
+    present = set(there.names())
+    names = [name for name in here.names() if fnmatchcase(name, settings.data.blobs) and name not in present]
+    for name in names:
+        there.create(name, here.read(name))
+        click.echo(f"put {name}", err=as_json)
+    if as_json:
+        click.echo(json.dumps({"blobs": names}))
+    else:
+        click.echo(f"next: insitu retrain {model} --site {run.site}")
 
 
 @twin.command()
@@ -204,6 +231,13 @@ def _running(project: Path) -> Any:
 def _put_example_data(project: Path, site: str) -> None:
     """Put the first months on the hub, as an operator would, unless there are some."""
     from insitu import demo
+
+    store = _hub_blobs(project, site, "flights")
+    if not demo.months_in_place(store):
+        demo.put_months(store, range(1, demo.FIRST_MONTHS + 1))
+
+
+def _hub_blobs(project: Path, site: str, container: str) -> BlobStore:
     from insitu.network import use_network
     from insitu.settings import load_site
     from insitu.stores import open_blobs
@@ -211,9 +245,7 @@ def _put_example_data(project: Path, site: str) -> None:
     settings = load_site(project, site, os.environ)
     use_network(settings.network)
     data = settings.data
-    store = open_blobs({"kind": data.kind, "container": "flights", "store": data.model_dump(mode="json")})
-    if not demo.months_in_place(store):
-        demo.put_months(store, range(1, demo.FIRST_MONTHS + 1))
+    return open_blobs({"kind": data.kind, "container": container, "store": data.model_dump(mode="json")})
 
 
 def _wait_for_end(run: Any) -> None:

@@ -67,13 +67,21 @@ def told(model: str, event: str, said: Mapping[str, Any]) -> str:
             return f"{model}: work {said['work'][:12]} begins: {what}, attempt {said['attempt']}"
         case "ended":
             error = (said.get("error") or {}).get("what")
-            return f"{model}: work {said['work'][:12]} ended: {said.get('state')}" + (f", {error}" if error else "")
+            return (
+                f"{model}: work {said['work'][:12]} ended: {said.get('state')}"
+                + (f", {error}" if error else "")
+                + _again(said)
+            )
         case "closed":
             resumed = f"; {said['resumed_by']} goes on with it" if said["resumed_by"] else ""
             return f"{model}: flow run {said['flow_run']} is {said['now']}: {said['why']}{resumed}"
         case "problem":
             return f"{model}: {InsituError.from_json(said).render()}"
     return f"{model}: {_status(said)}"
+
+
+def _again(said: Mapping[str, Any]) -> str:
+    return "; it is tried again after a pause" if said.get("claim") == "failed" else ""
 
 
 def _status(said: Mapping[str, Any]) -> str:

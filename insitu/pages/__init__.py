@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _FIGURE = re.compile(r"[+-]?[\d,.]+(e[+-]\d+)?%?( (bytes|[kMGT]B|s|min))?")
+_LONG_CHARS, _WORD_CHARS = 40, 22
 _THOUSAND = 1000
 _MINUTE_S = 60
 
@@ -37,9 +38,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["all_figures"] = all_figures
+    environment.tests |= {"all_figures": all_figures, "filled": filled, "long": is_long}
     environment.filters |= {"count": count, "number": number, "size": size, "moment": moment, "duration": duration}
     return environment
+
+
+def filled(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether any cell of a column says something: others are left out."""
+    return any(row[column] != "" for row in rows)
+
+
+def is_long(value: str) -> bool:
+    """Tell whether a value needs a line of its own: it is long, or has a word that would be broken."""
+    return len(value) > _LONG_CHARS or max(map(len, value.split()), default=0) > _WORD_CHARS
 
 
 def all_figures(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:

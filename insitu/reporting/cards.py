@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from insitu.gate import gain
 from insitu.lineage import counted, significant
+from insitu.reports import blobs_of
 from insitu.settings import GateSettings
 from insitu.slices import gain_in
 
@@ -39,6 +40,7 @@ def validation_table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "columns": ", ".join(outcome["columns"]),
             "unexpected": _count(outcome["unexpected_count"]),
             "rows": _count(outcome["rows"]),
+            "blobs": blobs_of(outcome),
         }
         for outcome in sorted(report["outcomes"], key=lambda outcome: bool(outcome["success"]))
     ]
@@ -57,7 +59,7 @@ def drift_table(drift: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def gate_table(trained: Measured, gate: GateSettings) -> list[dict[str, Any]]:
-    """Return one row per metric: challenger, champion, floor, and the primary's gain."""
+    """Return one row per metric: challenger, champion, floor or ceiling, and the primary's gain."""
     return [_gate_row(name, trained, gate) for name in gate.metrics]
 
 
@@ -67,7 +69,7 @@ def _gate_row(name: str, trained: Measured, gate: GateSettings) -> dict[str, Any
         "metric": f"{name}{f' in {metric.unit}' if metric.unit else ''} ({metric.direction} is better)",
         "challenger": _number(trained.metrics["challenger"][name]),
         "champion": _number(trained.metrics.get("champion", {}).get(name)),
-        "floor": _number(metric.floor),
+        "floor or ceiling": _number(metric.floor),
         "gain": "",
     }
     if name == gate.primary and trained.difference:

@@ -92,7 +92,13 @@ def _metric_plot(records: Sequence[Record], metric: str, gate: GateSettings) -> 
         }
         axes.plot(*_points(records, "champion", metric), **style)
     if settings.floor is not None:
-        axes.axhline(settings.floor, color=FAINT, linestyle="--", linewidth=1, label="floor")
+        axes.axhline(
+            settings.floor,
+            color=FAINT,
+            linestyle="--",
+            linewidth=1,
+            label="floor" if settings.direction == "higher" else "ceiling",
+        )
     _name_runs(axes, records)
     axes.set(ylabel=plain(f"{metric}{f' in {settings.unit}' if settings.unit else ''}"))
     _legend(axes)

@@ -154,6 +154,8 @@ def _label(target: Mapping[str, Any]) -> str:
     column, above = target.get("label_column"), target.get("label_above")
     if target.get("label_is") is not None:
         return f"one class of {column}"
+    if target.get("classes"):
+        return f"{column}, one of {len(target['classes'])} classes"
     return f"{column}" if above is None else f"{column} above {above:g}"
 
 

@@ -82,6 +82,11 @@ class Total:
     objects: int
     size_bytes: int
 
+    @property
+    def stays(self) -> bool:
+        """Whether the place is a file, most likely of this machine."""
+        return self.place.startswith(("sqlite:", "file:", "oci:", "/"))
+
 
 def views(state: BlobStore, models: Iterable[str]) -> Iterator[ModelView]:
     """Yield what is known of each model; of damaged records, that they are; raise `BackendUnavailable`."""

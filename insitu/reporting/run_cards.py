@@ -38,6 +38,15 @@ def plan_card(model: str, plan: Mapping[str, Any], exits: Sequence[Exit]) -> str
     )
 
 
+def headline(record: Mapping[str, Any]) -> str:
+    """Return what came of a run in one line: what went wrong and what to do, or the outcome and the image."""
+    if error := record["error"]:
+        told = f"{error['code']} {error['what']}"
+        return f"{told}; next: {error['next_action']}" if error["next_action"] else told
+    publication = record["publication"]
+    return _outcome(record) + (f", published as {publication['reference']}" if publication else "")
+
+
 def end_card(record: Mapping[str, Any], mlflow: str | None) -> str:
     """Return what came of a run: error or reasons, image and how to run it, what left, and where to look further.
 
@@ -46,10 +55,9 @@ def end_card(record: Mapping[str, Any], mlflow: str | None) -> str:
         mlflow: Address of the MLflow UI; None where the site has none.
     """
     model, decision, error = record["model"], record["decision"] or {}, record["error"]
-    outcome = error["code"] if error else decision.get("outcome") or record["state"]
     return "\n".join(
         [
-            f"# {model}: {outcome}",
+            f"# {model}: {error['code'] if error else _outcome(record)}",
             *(_error_lines(error) if error else [f"- {reason}" for reason in decision.get("reasons", ())]),
             *_image_lines(record),
             "",
@@ -58,6 +66,10 @@ def end_card(record: Mapping[str, Any], mlflow: str | None) -> str:
             *_look_lines(record, mlflow),
         ]
     )
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
+    return str((record["decision"] or {}).get("outcome") or record["state"])
 
 
 def _error_lines(error: Mapping[str, Any]) -> list[str]:

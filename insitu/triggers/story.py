@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -17,12 +17,20 @@ from insitu.triggers.queue import Queue
 from insitu.triggers.rules import control_name, is_data, strangeness
 
 
-def story(book: Book, store: BlobStore, name: str) -> dict[str, Any]:
+def story(book: Book, store: BlobStore, name: str, records: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Return what is known of a blob for one model, without changing anything.
+
+    Args:
+        book: What the site knows of the model's triggers.
+        store: Where the blob lies, or lay.
+        name: The blob's.
+        records: Run records of the model, oldest first: a run by hand is in none of the watcher's books.
 
     Returns:
         `model`, `blob`, `prefix`, `now` (what lies there: `etag`, `size_bytes`, `last_modified`, or None), `says` (the
         answer in one sentence), `waits` (what its prefix waits for), `batches` (each: see `batch_story`),
+        `runs` (those on this version of the blob, oldest first: `run_key`, `state`, `version`, `finished`, `error`,
+        `unmet`: the failed expectations with unexpected rows in this blob, and how many),
         `looked` (when by the state's clock, and who).
     """
     now, queue = _now(store, name), book.queues.read()[0]
@@ -41,11 +49,46 @@ def story(book: Book, store: BlobStore, name: str) -> dict[str, Any]:
         ),
         "waits": {"for": waits["waits"], "since": waits["since"]} if waits else None,
         "batches": batches,
+        "runs": [_run(record, name) for record in records if _holds(record, name, now)],
         "looked": {"owner": looked[0], "at": looked[1].isoformat()} if looked else None,
     }
-    return {**told, "says": _answer(book, queue, told)}
+    return {**told, "says": _answer(book, queue, told) + _own_rows(told["runs"])}
 
 
+def _holds(record: Mapping[str, Any], name: str, now: Mapping[str, Any] | None) -> bool:
+    blobs = record["batch"]["manifest"]["blobs"]
+    return any(blob["name"] == name and (now is None or blob["etag"] == now["etag"]) for blob in blobs)
+
+
+def _run(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    version, error = record["model_version"], record["error"]
+    failures = (record.get("validation") or {}).get("failures", ())
+    return {
+        **{key: record[key] for key in ("run_key", "state", "finished")},
+        "version": version["version"] if version else None,
+        "error": f"{error['code']} {error['what']}" if error else None,
+        "unmet": [
+            {"expectation": failure["expectation"], "columns": failure["columns"], "rows": blob["rows"]}
+            for failure in failures
+            for blob in failure.get("blobs", ())
+            if blob["name"] == name
+        ],
+    }
+
+
+def _own_rows(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return which rows of the blob were unexpected to the last run with it, as the end of a sentence."""
+    unmet = runs[-1]["unmet"] if runs else ()
+    told = [f"{one['expectation']}({', '.join(one['columns'])}) {one['rows']:,}" for one in unmet]
+    return f"; unexpected rows in this blob: {', '.join(told)}" if told else ""
+
+
+def seconds(when: str | None) -> str:
+    """Return a time in ISO form without the part of a second, which nobody reads."""
+    return datetime.fromisoformat(when).isoformat(timespec="seconds") if when else "nobody knows when"
+
+
+_NAMED = 5
 _RULE_KEYS = {"quiet": {"quiet_s"}, "files": {"files"}, "marker": {"marker", "quiet_s"}, "manifest": {"manifest"}}
 
 
@@ -127,7 +170,7 @@ def _answers(book: Book, queue: Queue, told: dict[str, Any]) -> Iterator[str]:
     name, now = told["blob"], told["now"]
     current = next((one for one in told["batches"] if now and one["etag"] == now["etag"]), None)
     if current:
-        yield _became(current)
+        yield _became(current) + _held_back(queue, current)
     if control_name(book.model.trigger) == name.rpartition("/")[2]:
         where = told["prefix"] or "the container"
         yield f"it is the {book.model.trigger.rule} of {where}: it completes batches and is in none"
@@ -137,18 +180,23 @@ def _answers(book: Book, queue: Queue, told: dict[str, Any]) -> Iterator[str]:
         yield f"it is set aside, because its name {problem}: rename it"
     if not is_data(name, book.model.data.blobs, book.model.trigger):
         yield f"it does not fit {book.model.data.blobs} (data.blobs in model.toml)"
+    if told["runs"] and (told["looked"] is None or _is_news(told)):
+        last = told["runs"][-1]
+        error = f": {last['error']}" if last["error"] else ""
+        yield f"no watcher has taken it up; the last run with it, {last['run_key'][:12]}, ended {last['state']}{error}"
     if told["looked"] is None:
         yield "nobody has looked yet: start `insitu watch`"
     if _is_news(told):
-        yield f"nobody has looked since it came: the last look was {told['looked']['at']} by {told['looked']['owner']}"
+        when, who = seconds(told["looked"]["at"]), told["looked"]["owner"]
+        yield f"nobody has looked since it came: the last look was {when} by {who}"
     stuck = [q for q in queue.quarantine if q.trouble == "incomplete" and q.prefix == told["prefix"]]
     if stuck:
         yield f"its prefix is in quarantine, because it is incomplete: it {stuck[0].reason}"
     if told["waits"]:
-        yield f"its prefix is incomplete: it waits for {told['waits']['for']}, since {told['waits']['since']}"
+        yield f"its prefix is incomplete: it waits for {told['waits']['for']}, since {seconds(told['waits']['since'])}"
     rule, whole = book.model.trigger, book.last_whole_look()
     if rule.open_partitions and whole and datetime.fromisoformat(now["last_modified"]) > whole:
-        when = f"{whole.isoformat()}, every {rule.whole_every_s:g} s and after events"
+        when = f"{whole.isoformat(timespec='seconds')}, every {rule.whole_every_s:g} s and after events"
         yield f"it came into a prefix that is not open, and is found by the next look at all of them (the last: {when})"
     yield "it is new, and the next look takes it up"
 
@@ -171,6 +219,15 @@ def _became(batch: dict[str, Any]) -> str:
             return f"it is in {name}, which waits for its run"
     run = f" (run {outcome['run_key'][:12]})" if outcome.get("run_key") else ""
     return f"it is in {name}, whose run ended {outcome.get('state', 'done')}{run}"
+
+
+def _held_back(queue: Queue, batch: Mapping[str, Any]) -> str:
+    """Return what else is in quarantine: no run has those blobs, so that a batch behind them may have a gap."""
+    others = sorted({one.prefix for one in queue.quarantine if one.prefix} - {batch["prefix"]})
+    if batch["state"] != "quarantined" or not others:
+        return ""
+    more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+    return f"; in quarantine, too, and so in no run: {', '.join(others[:_NAMED])}{more}"
 
 
 def _under_way(work: dict[str, Any]) -> str:

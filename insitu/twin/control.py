@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,6 +13,7 @@ from starlette.routing import Route
 from insitu.errors import UsageError
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
+from insitu.twin.hub_blob import make_containers
 from insitu.twin.process import HEADER, SECRET
 from insitu.twin.web import App, Refused, service
 
@@ -43,4 +45,16 @@ def control(estate: Estate) -> App:
             raise Refused(400, error.to_json()) from None
         return JSONResponse(estate.faults.to_json())
 
-    return service([Route("/status", status), Route("/faults", change_faults, methods=["POST", "DELETE"])])
+    async def make_container(request: Request) -> Response:
+        allowed(request)
+        name = (await request.json())["name"]
+        await run_in_threadpool(make_containers, estate, name)
+        return JSONResponse({"container": name})
+
+    return service(
+        [
+            Route("/status", status),
+            Route("/faults", change_faults, methods=["POST", "DELETE"]),
+            Route("/containers", make_container, methods=["POST"]),
+        ]
+    )

@@ -43,12 +43,16 @@ def app(estate: Estate) -> App:
     return service([Route("/{path:path}", serve, methods=_METHODS)])
 
 
-def make_containers(estate: Estate) -> None:
-    """Make the containers of data and state, as an operator does; raise `UsageError` where Azurite is not installed."""
+def make_containers(estate: Estate, *more: str) -> None:
+    """Make the containers of data and state, and *more*, unless they are there, as an operator does.
+
+    Raises:
+        UsageError: Azurite is not installed.
+    """
     account = estate.names.hub_account
     key = Key(account, estate.account_key(account).read_text())
     blobs = SignedBlobs(estate.storage().url(account), key.account_sas(), urllib3.PoolManager())
-    for container in (estate.names.data_container, estate.names.state_container):
+    for container in (estate.names.data_container, estate.names.state_container, *more):
         blobs.make_container(container)
 
 

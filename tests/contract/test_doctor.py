@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from past_runs import past_run
 
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Blob
@@ -90,6 +91,22 @@ def test_a_target_that_wants_more_of_the_site_is_found_as_a_run_would_find_it(pr
     assert (check.ok, "E-CONF" in check.found, "registry in deployments/sites/local.toml" in check.found) == (
         False, True, True,
     )  # fmt: skip
+
+
+def test_a_registry_that_lacks_what_was_published_is_found_and_only_for_the_model_that_is_asked_about(
+    project: Path,
+) -> None:
+    past_run(project, 1)
+    (project / "models" / "other").mkdir()
+    flights = (project / "models" / "flights" / "model.toml").read_text()
+    (project / "models" / "other" / "model.toml").write_text(flights.replace('name = "flights"', 'name = "other"'))
+    check = findings(project, "local")["model registry"]
+    assert (check.ok, "backup" in check.next_action) == (False, True)
+    assert check.found == "answers, but lacks what was published: v1 of flights"
+    of_other = {check.name: check.ok for check in diagnose(project, "local", {}, "other")}
+    assert (of_other["model registry"], "model flights" in of_other) == (True, False)
+    with pytest.raises(SettingsError, match="nobody"):
+        diagnose(project, "local", {}, "nobody")
 
 
 def test_a_package_of_another_version_is_named() -> None:

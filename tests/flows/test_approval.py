@@ -92,6 +92,8 @@ def test_without_a_lasting_server_a_run_awaits_approval_and_is_published_after_i
     decided = done["decision"]
     assert (done["state"], decided["outcome"], decided["approval"]["who"]) == ("Completed", "Approved", "Ann")
     assert audit(project).champion == ["1"]
+    again = project.run("approve", "flights", *ANN, "--json").require(0).json
+    assert again["next"] == "nothing: it is published as version 1"
     assert version_tags(project) | {"insitu.decision": decided["approval"]["digest"], "insitu.approver": "Ann"} == (
         version_tags(project)
     )

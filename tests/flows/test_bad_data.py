@@ -247,11 +247,20 @@ def test_a_failing_suite_stops_the_run_before_training_and_shows_no_value(
     assert record["training"] is None
     for part in ("expect_column_values_to_be_in_set(carrier)", "200", "tailnum", "distance"):
         assert part in done.complaint
+    where = {(one["expectation"], *one["columns"]): one["blobs"] for one in record["validation"]["failures"]}
+    here = [{"name": "month=02/flights.parquet", "rows": 200}]
+    assert where["expect_column_values_to_be_in_set", "carrier"] == here
+    assert "200 of 4,500 rows, in month=02/flights.parquet (200)" in done.complaint
+    said = project.run("why", "month=02/flights.parquet").require(0).out
+    assert "unexpected rows in this blob: " in said
+    assert "expect_column_values_to_be_in_set(carrier) 200" in said
+    assert "(carrier)" not in project.run("why", "month=01/flights.parquet").require(0).out
     assert leaks(done.out + done.err, project, server) == []
     state = server.ask(f"/flow_runs/{done.flow_run}")["state"]
     assert state["type"] == "FAILED"
     asked = {"artifacts": {"flow_run_id": {"any_": [done.flow_run]}}}
-    assert any(one["key"] == "validation-flights" for one in server.ask("/artifacts/filter", asked))
+    (table,) = (one for one in server.ask("/artifacts/filter", asked) if one["key"] == "validation-flights")
+    assert "month=02/flights.parquet (200)" in json.dumps(table["data"])
 
     again = project.retrain().require(4)
     assert "expect_column_values_to_be_in_set(carrier)" in again.complaint

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import json
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ SETTINGS = """
 tell = ["failed", "awaiting-approval"]
 webhook = {{ file = "{webhook}" }}
 slack = {{ file = "{slack}" }}
+teams = {{ file = "{teams}" }}
+email = {{ file = "{email}" }}
 """
 
 
@@ -49,6 +53,27 @@ def inbox() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}/", came
     httpd.shutdown()
+
+
+@contextmanager
+def mailbox() -> Iterator[tuple[str, list[str]]]:
+    """Yield the address of somebody who is told by e-mail, and the messages that came, as they were sent."""
+    came: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            for line in self.rfile:
+                word = line[:4].upper()
+                self.wfile.write({b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}.get(word, b"250 yes\r\n"))
+                if word == b"DATA":
+                    came.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                    self.wfile.write(b"250 yes\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as post:
+        threading.Thread(target=post.serve_forever, daemon=True).start()
+        yield f"mailto://127.0.0.1:{post.server_address[1]}?from=insitu@clinic.example&to=ann@clinic.example", came
+        post.shutdown()
 
 
 def ends(server: PrefectServer, kind: str, name: str, message: str | None, site: str = "local") -> str:
@@ -85,10 +110,18 @@ def ours(server: PrefectServer) -> list[str]:
 def test_a_failure_and_a_question_are_told_and_a_verdict_only_to_those_who_want_it(
     server: PrefectServer, tmp_path: Path
 ) -> None:
-    with inbox() as (url, came), inbox() as (slack_url, slack_came):
-        places = {"webhook": tmp_path / "webhook", "slack": tmp_path / "slack"}
-        places["webhook"].write_text(url + "secret-of-the-webhook\n")
-        places["slack"].write_text(slack_url)
+    with (
+        inbox() as (url, came),
+        inbox() as (slack_url, slack_came),
+        inbox() as (teams_url, teams_came),
+        mailbox() as (mail_address, mails),
+    ):
+        addresses = {
+            "webhook": url + "secret-of-the-webhook\n", "slack": slack_url, "teams": teams_url, "email": mail_address,
+        }  # fmt: skip
+        places = {name: tmp_path / name for name in addresses}
+        for name, address in addresses.items():
+            places[name].write_text(address)
         said = SETTINGS.format(**places)
         project = site_of(tmp_path, said)
 
@@ -105,7 +138,8 @@ def test_a_failure_and_a_question_are_told_and_a_verdict_only_to_those_who_want_
         ends(server, "CRASHED", "Crashed", "its process is gone")
         ends(server, "COMPLETED", "AwaitingApproval", "AwaitingApproval: roc_auc is in doubt")
         failed = ends(server, "FAILED", "Failed", ERROR)
-        wait_until(lambda: len(came) >= 4 and len(slack_came) >= 4, 60, "four messages on each channel")
+        channels = (came, slack_came, teams_came, mails)
+        wait_until(lambda: min(map(len, channels)) >= 4, 60, "four messages on each channel")
         told = {message["subject"]: message["text"] for message in came}
         assert sorted(message["subject"] for message in came) == [
             "flights: AwaitingApproval", "flights: Crashed", "flights: Failed E-TRAIN", "flights: Paused",
@@ -116,7 +150,14 @@ def test_a_failure_and_a_question_are_told_and_a_verdict_only_to_those_who_want_
         assert failed in told["flights: Failed E-TRAIN"]
         assert "insitu approve flights" in told["flights: AwaitingApproval"]
         assert any(message["text"].startswith("*flights: Failed E-TRAIN*") for message in slack_came)
-        everything = json.dumps(came + slack_came)
+        cards = [message["attachments"][0] for message in teams_came]
+        assert {card["contentType"] for card in cards} == {"application/vnd.microsoft.card.adaptive"}
+        said_on_cards = {tuple(block["text"] for block in card["content"]["body"]) for card in cards}
+        assert said_on_cards == set(told.items())
+        letters = [email.message_from_string(mail) for mail in mails]
+        assert {letter["Subject"] for letter in letters} == set(told)
+        assert {letter["To"] for letter in letters} == {"ann@clinic.example"}
+        everything = json.dumps([*came, *slack_came, *teams_came, *mails])
         assert not any(text in everything for text in ("roc_auc", "exit code", "a name", "of-a-person"))
 
         site_of(tmp_path, said.replace('"failed", ', '"not-promoted", '))

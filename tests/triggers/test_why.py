@@ -26,6 +26,28 @@ def test_before_anybody_has_looked(tmp_path: Path) -> None:
     assert says(place, "day=1/a.parquet") == "nobody has looked yet: start `insitu watch`"
 
 
+def test_a_blob_that_was_in_runs_by_hand_alone(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path)
+    place.put("day=1/a.parquet", "day=1/b.parquet")
+    blob = place.data.stat("day=1/a.parquet").to_json()
+    failed = {
+        "run_key": "09cd0e255b9b" + "0" * 52, "state": "ValidationFailed", "finished": "2026-12-01T02:19:47+00:00",
+        "model_version": None, "error": {"code": "E-DATA", "what": "the batch fails 2 of 31 expectations"},
+    }  # fmt: skip
+    of_before = {**failed, "run_key": "1" * 64, "batch": {"manifest": {"blobs": [{**blob, "etag": "another"}]}}}
+    unmet = {"expectation": "set", "columns": ["carrier"], "blobs": [{"name": blob["name"], "rows": 1200}]}
+    with_blob = {**failed, "batch": {"manifest": {"blobs": [blob]}}, "validation": {"failures": [unmet]}}
+    records = [of_before, with_blob]
+
+    told = story(place.book, place.data, "day=1/a.parquet", records)
+    assert [run["run_key"] for run in told["runs"]] == [failed["run_key"]]
+    assert told["says"] == (
+        "no watcher has taken it up; the last run with it, 09cd0e255b9b, ended ValidationFailed: "
+        "E-DATA the batch fails 2 of 31 expectations; unexpected rows in this blob: set(carrier) 1,200"
+    )
+    assert "nobody has looked yet" in story(place.book, place.data, "day=1/b.parquet", records)["says"]
+
+
 def test_a_blob_that_came_after_the_last_look(tmp_path: Path) -> None:
     place = Place.in_folder(tmp_path)
     go(place.watcher(Script()))
@@ -92,6 +114,10 @@ def test_a_blob_whose_run_failed_on_its_data(tmp_path: Path) -> None:
     told = ask(place, "day=1/a.parquet")
     assert "which is in quarantine" in told["says"]
     assert told["batches"][0]["state"] == "quarantined"
+    assert "in quarantine, too" not in told["says"]
+    place.put("day=2/a.parquet", "day=2/_SUCCESS")
+    go(place.watcher(Script(lambda _: "data")))
+    assert ask(place, "day=2/a.parquet")["says"].endswith("; in quarantine, too, and so in no run: day=1/")
 
 
 def test_an_overwritten_blob_has_the_story_of_each_version(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from doc_blocks import REPO
 from loopback import listens, wait_until
 
 from insitu.settings import load_site
@@ -100,6 +101,25 @@ def test_faults_are_added_shown_and_cleared(project: Path) -> None:
     wrong = _insitu(project, "fault", "add", "explode")
     assert (wrong.returncode, "silence" in wrong.stderr) == (2, True)
     assert "no faults" in _insitu(project, "fault", "clear").stdout
+
+
+@needs_parts
+@pytest.mark.usefixtures("told")
+def test_data_of_a_model_of_ones_own_is_put_on_the_hub_once(project: Path) -> None:
+    shutil.copy(REPO / "deployments/sites/local.toml", project / "deployments/sites")
+    shutil.copytree(REPO / "models/flights", project / "models/rides")
+    settings = project / "models/rides/model.toml"
+    settings.write_text(settings.read_text().replace('container = "flights"', 'container = "rides"'))
+    for name in ("month=1/flights.parquet", "month=1/notes.txt"):
+        blob = project / "var/blobs/rides" / name
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(b"rows")
+
+    put = _insitu(project, "put", "rides")
+    assert (put.returncode, put.stdout.splitlines()[0]) == (0, "put month=1/flights.parquet"), put.stderr
+    assert "insitu retrain rides --site twin" in put.stdout
+    assert json.loads(_insitu(project, "put", "rides", "--json").stdout) == {"blobs": []}
+    assert _insitu(project, "put", "ride").returncode == 2
 
 
 @needs_parts

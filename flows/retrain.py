@@ -31,6 +31,7 @@ from flows.running.server import require_on_site
 from insitu import telemetry
 from insitu.errors import BlobChanged, InsituError, RunCancelled, RunUnderWay
 from insitu.gate import PUBLISHED, Decision
+from insitu.leases import only_run
 from insitu.lineage import close, finished, now, summarise
 from insitu.project import find_project
 from insitu.runs import Run
@@ -96,7 +97,8 @@ def retrain(
 def _alone(pin: Callable[[], Run], presence: Presence, *, is_pinned: bool) -> State[Any]:
     """Do the run while no other run of the model is under way; beside the same run, skip it."""
     run = pin()
-    only = run.site.only_run(
+    only = only_run(
+        run.site.state,
         run.model.name,
         run.key,
         flow_run=str(presence.id) if presence.id else None,

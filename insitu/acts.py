@@ -58,15 +58,18 @@ def judged(ledger: Ledger, record: Record) -> Kept:
 
 
 def asked(ledger: Ledger, story: Story, timeout_s: float, now: datetime, over: Collection[str] = ()) -> Kept:
-    """Return the question that is open, put now unless it was before; what was not answered in time is asked anew.
+    """Return the question that is open, put now unless it was before.
 
-    It names what the gate said, and the limits that the model is *over* now.
+    It names what the gate said, and the limits that the model is *over* now. One that was not answered in time, or does
+    not name them all, so that no answer to it would do, is ended and asked anew.
     """
     question = story.question
-    if question and not story.answer and not question.record.is_over(now):
-        return question
     if question and not story.answer:
-        expire(ledger, question, now)
+        since, is_over = "; ".join(question.record.unnamed(over)), question.record.is_over(now)
+        if not since and not is_over:
+            return question
+        if expire(ledger, question, now, "" if is_over else f"since then {since}").record.kind != "expiry":
+            return question  # somebody has answered it just now
     until = iso(now + timedelta(seconds=timeout_s))
     number = question.record.number + 1 if question else 1
     new = replace(story.gate.record.naming(over), kind="question", number=number, when=iso(now), expires=until)
@@ -76,9 +79,9 @@ def asked(ledger: Ledger, story: Story, timeout_s: float, now: datetime, over: C
         return _reread(ledger, new).questions[number]
 
 
-def expire(ledger: Ledger, question: Kept, now: datetime) -> Kept:
-    """Put on record that nobody answered in time; return the answer there is."""
-    reason = f"nobody decided until {question.record.expires}"
+def expire(ledger: Ledger, question: Kept, now: datetime, reason: str = "") -> Kept:
+    """Put on record that the question has ended, by default as nobody answered in time; return the answer there is."""
+    reason = reason or f"nobody decided until {question.record.expires}"
     record = replace(question.record, kind="expiry", who=GATE, when=iso(now), reason=reason, expires=None)
     try:
         return ledger.keep(record)
@@ -113,13 +116,15 @@ def answered(ledger: Ledger, story: Story, act: Act, now: datetime) -> Kept:
     if first.record.kind == "expiry":
         raise DecisionRefused(
             f"the answer about run {ledger.run_key[:12]} of {ledger.model} comes too late",
-            found=f"{iso(now)}; the question ended at {question.record.expires}",
+            found=f"{iso(now)}; the question ended at {first.record.when}: {first.record.reason}",
             wanted="an answer within gate.approval_timeout_s",
             next_action=f"start the run again, it asks once more: insitu retrain {ledger.model}",
         )
     raise AlreadyDecided(
         f"run {ledger.run_key[:12]} of {ledger.model} is decided already",
         found=f"{first.record.kind} by {first.record.who} at {first.record.when}: {first.record.reason}",
+        next_action=f"see `insitu show {ledger.model} {ledger.run_key[:12]}`; if it awaits approval all the same, it"
+        f" has passed a limit since, and asks once more when it is started again: insitu retrain {ledger.model}",
     )
 
 

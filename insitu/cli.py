@@ -103,6 +103,7 @@ def retrain(project: Path, model: str, site: str, batch: str | None, as_json: bo
     """
     from insitu.commands.batches import manifest_file
     from insitu.lineage import finished
+    from insitu.rulings import lapsed
     from insitu.runs import open_run
 
     blobs = manifest_file(project, site, model, batch)
@@ -127,6 +128,8 @@ def retrain(project: Path, model: str, site: str, batch: str | None, as_json: bo
         if not news:  # it may have been rolled back since
             record = Records(run.site.state).of_version(model, record["run_key"])
         print_outcome(record, news)
+    if not news and record["state"] == "NotPromoted" and (why := lapsed(run)):
+        click.echo(why, err=True)
     sys.exit(EXIT_CODES[record["state"]])
 
 

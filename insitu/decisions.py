@@ -13,6 +13,7 @@ A record names the digest of the evidence that it is about, so none counts for a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -40,6 +41,8 @@ _FILES: Mapping[Kind, str] = {
     "expiry": "answer",
     "override": "override",
 }
+_PERCENT = re.compile(r"(?<=before, up to )\d[\d,]*(?= %)")
+"""Of the limit that moves while nobody decides: what others took of a budget (`insitu.capacity`)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class Record:
     def is_over(self, now: datetime) -> bool:
         """Tell whether its time is up."""
         return self.expires is not None and now >= datetime.fromisoformat(self.expires)
+
+    def unnamed(self, over: Iterable[str]) -> list[str]:
+        """Return the limits of *over* that are not among its reasons, with as many percents or more."""
+        named: dict[str, int] = {}
+        for limit, percent in map(_parts, self.reasons):
+            named[limit] = max(percent, named.get(limit, 0))
+        return [one for one in over if (part := _parts(one))[1] > named.get(part[0], -1)]
 
     def naming(self, more: Iterable[str]) -> Record:
         """Return it with *more* among its reasons."""
@@ -231,12 +241,12 @@ def standing(story: Story, approval: str, allow_override: bool, now: datetime, o
         allow_override: Whether overrides count at the site.
         now: When it is; overrides end.
         over: Limits that the model is beyond now (`insitu.capacity`): a person decides over what would be promoted, and
-            whose record does not name each of them has not decided over it.
+            whose record does not name each of them, and as much of it, has not decided over it.
     """
     gate, question, answer, override = story.gate, story.question, story.answer, story.override
-    if answer and answer.record.kind == "approval" and set(over) <= set(answer.record.reasons):
+    if answer and answer.record.kind == "approval" and not answer.record.unnamed(over):
         return Standing("Approved", answer)
-    if override and allow_override and not override.record.is_over(now) and set(over) <= set(override.record.reasons):
+    if override and allow_override and not override.record.is_over(now) and not override.record.unnamed(over):
         return Standing("Overridden", override)
     if answer and answer.record.kind == "rejection":
         return Standing("Rejected", answer)
@@ -249,6 +259,12 @@ def standing(story: Story, approval: str, allow_override: bool, now: datetime, o
             late = question
         return Standing("Expired", late) if late else Standing("AwaitingApproval", question or gate)
     return Standing("Promoted" if verdict == "promote" else "Inconclusive", gate)
+
+
+def _parts(limit: str) -> tuple[str, int]:
+    """Return a limit's words without the percents that are beyond it, and these; 0 where it names none."""
+    found = _PERCENT.search(limit)
+    return _PERCENT.sub("", limit, count=1), int(found[0].replace(",", "")) if found else 0
 
 
 def digest_of(value: Any) -> str:

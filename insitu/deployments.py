@@ -20,6 +20,7 @@ from insitu.crashpoints import crashpoint
 from insitu.egress import Door
 from insitu.errors import BackendUnavailable, DeployFailed, InsituError
 from insitu.gate import Decision
+from insitu.leases import alone_with
 from insitu.marks import DEPLOYMENTS, entries
 from insitu.ports import ModelVersion, Release, Scorer, Target
 from insitu.release import Published
@@ -121,7 +122,7 @@ def deploy_to(
     for target in targets:
         name = target.settings.name
         try:
-            with site.alone_with(f"{DEPLOYMENTS}/{release.model}/{name}"):
+            with alone_with(site.state, f"{DEPLOYMENTS}/{release.model}/{name}"):
                 if wanted():
                     door.published(f"deployment to {name}", target.address, release.images, release.digest)
                     done.append(_deploy(site, target, release, reference))

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from insitu.errors import BlobNotFound, InsituError, RunTakenOver, StateDamaged
+from insitu.errors import BlobNotFound, InsituError, RunTakenOver, RunUnderWay, StateDamaged
 from insitu.ports import BlobStore
 from insitu.processes import ProcessId
 from insitu.triggers import documents
@@ -32,6 +34,7 @@ PRUNING = "prune"
 """What the holder of a model's lease works on while it removes what nobody needs: seconds, which a run waits for."""
 
 _BEATS_PER_LEASE = 4
+_PATIENCE_S, _LOOK_S, _PRUNE_S = 25.0, 0.1, 600.0
 OF_MODELS = "leases/models/"
 _CLOCK = "leases/clock.json"
 
@@ -178,6 +181,60 @@ class Lease:
                 next_action="nothing: the other one goes on with it",
             )
         self.held, self._etag = wanted, etag
+
+
+@contextmanager
+def alone_with(state: BlobStore, thing: str) -> Iterator[None]:
+    """Keep other processes from changing *thing*, such as `champions/MODEL`, meanwhile; wait until they are done.
+
+    Raises:
+        RunUnderWay: Another process has been at it for long.
+    """
+    name, deadline = f"leases/{thing}.json", time.monotonic() + _PATIENCE_S
+    while isinstance(lease := take(state, name, thing), Held):
+        if time.monotonic() > deadline:
+            raise RunUnderWay(
+                f"another process is changing {thing}",
+                found=str(lease.holder),
+                next_action="wait for it, then start again",
+            )
+        time.sleep(_LOOK_S)
+    with lease.kept_alive(lambda: None):
+        yield
+
+
+@contextmanager
+def only_run(
+    state: BlobStore,
+    model: str,
+    run_key: str,
+    *,
+    flow_run: str | None = None,
+    lease_s: float = LEASE_S,
+    on_lost: Callable[[], None] = lambda: None,
+) -> Iterator[Lease]:
+    """Keep other runs of *model* out, here and on every machine that has this state.
+
+    A prune that is at work on the model is waited for.
+
+    Raises:
+        RunUnderWay: Another process runs this model now; the error's `winner` says who, and which run.
+    """
+    take_it = partial(take, state, of_model(model), run_key, lease_s=lease_s, flow_run=flow_run)
+    lease, deadline = take_it(), time.monotonic() + _PRUNE_S
+    while isinstance(lease, Held) and PRUNING == lease.work != run_key and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+        lease = take_it()
+    if isinstance(lease, Held):
+        busy = RunUnderWay(
+            f"another run of {model} is under way at this site",
+            found=str(lease),
+            next_action="wait for it, then start again: a batch that is done is not done twice",
+        )
+        busy.winner = lease.told()
+        raise busy
+    with lease.kept_alive(on_lost):
+        yield lease
 
 
 def _parsed(name: str, value: Any) -> Held:

@@ -25,7 +25,7 @@ from insitu.decisions import iso
 from insitu.errors import ImageFailed, RunUnderWay, UsageError
 from insitu.images.manifest import parts_of
 from insitu.journal import write_json
-from insitu.leases import PRUNING, Lease
+from insitu.leases import PRUNING, Lease, alone_with, only_run
 from insitu.leftovers import leftovers
 from insitu.ports import BlobStore, Descriptor, ImageRegistry, ModelVersion
 from insitu.removal import Going, Item, Stay, delete, forget, size_of
@@ -91,8 +91,8 @@ def _hold(site: Site, models: Iterable[str], held: ExitStack) -> tuple[dict[str,
     leases, busy = dict[str, Lease](), []
     for model in models:
         try:
-            lease = held.enter_context(site.only_run(model, PRUNING))
-            held.enter_context(site.alone_with(f"champions/{model}"))
+            lease = held.enter_context(only_run(site.state, model, PRUNING))
+            held.enter_context(alone_with(site.state, f"champions/{model}"))
             leases[model] = lease
         except RunUnderWay as error:
             busy.append(Stay(model, "everything", (f"{error.what}: {error.found}",)))

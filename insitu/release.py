@@ -21,6 +21,7 @@ from insitu.images.contents import identity_of
 from insitu.images.described import LABEL, REVISION, TITLE, VERSION
 from insitu.images.environment import serving_requirements
 from insitu.images.publish import Progress, Sent, publish_image
+from insitu.leases import alone_with
 from insitu.limits import exceeded
 from insitu.lineage import LIMITS, significant
 from insitu.ports import ImageRegistry, ModelVersion
@@ -265,7 +266,7 @@ def publish_model(
 def _crown(run: Run, decision: Decision, version: ModelVersion, digest: str, let_out: Callable[[Sent], None]) -> bool:
     """Make the version champion and `latest`; not when the champion has changed since the gate, or was rolled back."""
     model, site = run.model.name, run.site
-    with site.alone_with(f"champions/{model}"):  # a rollback at the same time comes before this, or after
+    with alone_with(site.state, f"champions/{model}"):  # a rollback at the same time comes before this, or after
         reigning = site.models.alias(model, CHAMPION)
         if reigning is not None and reigning.version not in (decision.champion, version.version):
             return False

@@ -21,6 +21,7 @@ from insitu.egress import Door, sign_ledger
 from insitu.errors import BlobExists, InsituError, PublishFailed, RegistryFailed, UsageError
 from insitu.images.publish import Sent, publish_image
 from insitu.journal import Journal
+from insitu.leases import alone_with
 from insitu.lineage import Records, now
 from insitu.marks import entries
 from insitu.ports import Target
@@ -79,7 +80,7 @@ def roll_back(site: Site, model: ModelSettings, to: str | None, act: Act) -> Out
     """
     started, ledger = time.monotonic(), site.withdrawals(model.name)
     require_approver(site, act.who)
-    with site.alone_with(f"champions/{model.name}"):  # runs that publish, and prunes, come before or after
+    with alone_with(site.state, f"champions/{model.name}"):  # runs that publish, and prunes, come before or after
         published = _published(site, model.name)
         order = _order(site, model.name, published, to and to.removeprefix("v"), act)
         crashpoint("rollback:ordered")

@@ -14,6 +14,7 @@ from insitu.decisions import GATE, Kept, Ledger, Record, Standing, Story, digest
 from insitu.errors import BlobNotFound, DecisionRefused, RunUnderWay, UsageError
 from insitu.gate import PUBLISHED, Decision
 from insitu.journal import Journal
+from insitu.leases import only_run
 from insitu.runs import Run
 from insitu.wiring import Site
 
@@ -125,6 +126,20 @@ def override(
     return overridden(ledger_of(site, about.model, about.run_key), story, act, expires, moment, over)
 
 
+def lapsed(run: Run) -> str | None:
+    """Return why the newest override of the run does not count any more; None where it does, or there is none."""
+    story = story_of(run)
+    if story is None or story.override is None:
+        return None
+    record = story.override.record
+    why = [f"since then {one}" for one in record.unnamed(over(run))]
+    if record.is_over(datetime.now(UTC)):
+        why = [f"it ended at {record.expires}"]
+    elif not run.site.settings.gate.allow_override:
+        why = [f"site {run.site.name} does not let people overrule the gate"]
+    return f"the override by {record.who} does not count any more: {'; '.join(why)}" if why else None
+
+
 def require_approver(site: Site, who: str) -> None:
     """Raise `DecisionRefused` unless the site lets *who* decide."""
     allowed = site.settings.gate.approvers
@@ -157,7 +172,7 @@ def require_allowed(run: Run) -> Kept:
             next_action="start the run again: the gate judges what is there",
         )
     if stands.outcome not in PUBLISHED:
-        unnamed = [one for one in over(run) if one not in stands.basis.record.reasons]
+        unnamed = stands.basis.record.unnamed(over(run))
         raise DecisionRefused(
             f"run {run.key[:12]} may not be published: it is {stands.outcome}",
             found=f"{stands.basis.record.kind} by {stands.basis.record.who} at {stands.basis.record.when}"
@@ -173,7 +188,7 @@ def require_allowed(run: Run) -> Kept:
 def note_outcome(site: Site, model: str, run_key: str, stands: Standing) -> None:
     """Let the record of a run that has ended tell what people have decided since; of one under way it will itself."""
     journal = Journal(site.state, model, run_key)
-    with suppress(RunUnderWay, BlobNotFound), site.only_run(model, run_key):
+    with suppress(RunUnderWay, BlobNotFound), only_run(site.state, model, run_key):
         record: Mapping[str, Any] | None = journal.entry("record")
         said = record and record["state"] == "NotPromoted" and record["decision"]
         if record and said and said["verdict"] == stands.basis.record.verdict:  # else the image was beyond a limit

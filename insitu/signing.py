@@ -131,7 +131,7 @@ def verify(envelope: bytes, payload_type: str, trusted: Collection[PublicKey]) -
         found_type, payload = str(parts["payloadType"]), _decoded(parts["payload"])
         signatures = [_decoded(one["sig"]) for one in parts["signatures"]]
         signers = ", ".join(str(one.get("keyid", "unnamed"))[:12] for one in parts["signatures"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise SignatureRefused("what should be signed is no DSSE envelope") from None
     if found_type != payload_type:
         raise SignatureRefused("what is signed is something else", found=ascii(found_type), wanted=payload_type)

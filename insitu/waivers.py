@@ -3,8 +3,9 @@
     waivers/MODEL/N.json   the waiver: what it is about, who gave it, why, until when; or that it was taken back
 
 That it was taken back is written over it, with the waiver as it was inside, so there is no second file to take away
-after which it would count again. One that has ended, was taken back, is not as it was signed, or is by somebody whom
-the site does not let decide, is as if it were not there.
+after which it would count again; only one that an earlier insitu took back has such a file, N-revoked.json, until it is
+taken back again. One that has ended, was taken back, is not as it was signed, or is by somebody whom the site does not
+let decide, is as if it were not there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ REVOKED_TYPE = "application/vnd.insitu.waiver-revocation.v1+json"
 WAIVED = "waived"
 """The journal's name of what left by waivers, and by which."""
 
+_BESIDE = "-revoked.json"
 Status = Literal["counts", "ended", "revoked", "not allowed", "altered"]
 
 
@@ -132,8 +134,9 @@ class Waivers:
 
     def all(self, now: datetime) -> list[Known]:
         """Return every waiver, oldest first, and whether it counts."""
-        names = sorted(self.state.names(self.folder), key=lambda name: (len(name), name))
-        return [self._known(name, now) for name in names]
+        names = set(self.state.names(self.folder))
+        given = sorted((name for name in names if not name.endswith(_BESIDE)), key=lambda name: (len(name), name))
+        return [self._known(name, now, is_revoked=name.removesuffix(".json") + _BESIDE in names) for name in given]
 
     def standing(self, now: datetime) -> list[Known]:
         """Return those that count."""
@@ -157,12 +160,12 @@ class Waivers:
         """Take a waiver back, once and for all; return it. Raise `UsageError` when there is none of that number."""
         name = f"{self.folder}{number}.json"
         try:
-            if (known := self._known(name, now)).status == "revoked":
-                return known
-            etag = self.state.stat(name).etag
-            waiver = self.state.read(name, etag=etag).decode(errors="replace")
-            revocation = Revocation(name, self.site, waiver, act.who, act.reason, iso(now))
-            self.state.replace(name, self._signed(REVOKED_TYPE, revocation), etag=etag)
+            etag = self.state.stat(name).etag  # first: what is written over is then what was looked at
+            envelope = self.state.read(name, etag=etag)
+            if self._revoked(name, envelope) is None:
+                waiver = envelope.decode(errors="replace")
+                revocation = Revocation(name, self.site, waiver, act.who, act.reason, iso(now))
+                self.state.replace(name, self._signed(REVOKED_TYPE, revocation), etag=etag)
         except BlobNotFound:
             raise UsageError(
                 f"{self.model} has no waiver {number}", next_action=f"see `insitu waivers list {self.model}`"
@@ -205,10 +208,10 @@ class Waivers:
         payload = json.dumps(asdict(value), sort_keys=True, separators=(",", ":")).encode()
         return sign(kind, payload, self.keys.own())
 
-    def _known(self, name: str, now: datetime) -> Known:
-        envelope = self.state.read(name)
-        revoked = self._revoked(name, envelope)
-        envelope = revoked.waiver.encode() if revoked else envelope
+    def _known(self, name: str, now: datetime, *, is_revoked: bool = False) -> Known:
+        envelope, revoked = self.state.read(name), is_revoked
+        while found := self._revoked(name, envelope):  # once; of two at once an earlier insitu kept one in the other
+            envelope, revoked = found.waiver.encode(), True
         digest = f"sha256:{sha256(envelope).hexdigest()}"
         try:
             waiver = _ADAPTER.validate_json(verify(envelope, PAYLOAD_TYPE, self.keys.trusted()))

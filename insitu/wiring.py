@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insitu.errors import RunUnderWay
-from insitu.leases import LEASE_S, PRUNING, Held, Lease, of_model, take
 from insitu.ports import (
     BlobStore,
     Check,
@@ -51,8 +47,6 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 """The alias of the published version."""
-
-_PATIENCE_S, _LOOK_S, _PRUNE_S = 25.0, 0.1, 600.0
 
 
 @dataclass(frozen=True)
@@ -203,58 +197,6 @@ class Site:
         anonymous = self.settings.registry and self.settings.registry_login == "none"
         pull_from = self.registry(model).name if anonymous else None
         return DockerHostTarget(model, wanted, pull_from, self.layout(model), self.settings.images.root / model)
-
-    @contextmanager
-    def alone_with(self, thing: str) -> Iterator[None]:
-        """Keep other processes from changing *thing*, such as `champions/MODEL`, meanwhile; wait until they are done.
-
-        Raises:
-            RunUnderWay: Another process has been at it for long.
-        """
-        name, deadline = f"leases/{thing}.json", time.monotonic() + _PATIENCE_S
-        while isinstance(lease := take(self.state, name, thing), Held):
-            if time.monotonic() > deadline:
-                raise RunUnderWay(
-                    f"another process is changing {thing}",
-                    found=str(lease.holder),
-                    next_action="wait for it, then start again",
-                )
-            time.sleep(_LOOK_S)
-        with lease.kept_alive(lambda: None):
-            yield
-
-    @contextmanager
-    def only_run(
-        self,
-        model: str,
-        run_key: str,
-        *,
-        flow_run: str | None = None,
-        lease_s: float = LEASE_S,
-        on_lost: Callable[[], None] = lambda: None,
-    ) -> Iterator[Lease]:
-        """Keep other runs of *model* out, here and on every machine that has this state; see `insitu.leases`.
-
-        A prune that is at work on the model is waited for.
-
-        Raises:
-            RunUnderWay: Another process runs this model now; the error's `winner` says who, and which run.
-        """
-        take_it = partial(take, self.state, of_model(model), run_key, lease_s=lease_s, flow_run=flow_run)
-        lease, deadline = take_it(), time.monotonic() + _PRUNE_S
-        while isinstance(lease, Held) and PRUNING == lease.work != run_key and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
-            lease = take_it()
-        if isinstance(lease, Held):
-            busy = RunUnderWay(
-                f"another run of {model} is under way at this site",
-                found=str(lease),
-                next_action="wait for it, then start again: a batch that is done is not done twice",
-            )
-            busy.winner = lease.told()
-            raise busy
-        with lease.kept_alive(on_lost):
-            yield lease
 
 
 def open_site(project: Path, settings: SiteSettings) -> Site:

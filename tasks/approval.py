@@ -22,7 +22,7 @@ from prefect.settings import get_current_settings
 from pydantic import Field, TypeAdapter
 
 from insitu.acts import Act
-from insitu.decisions import Kept, Story
+from insitu.decisions import Kept, Standing, Story
 from insitu.errors import BackendUnavailable, DecisionRefused, InsituError, UsageError
 from insitu.gate import PUBLISHED, Decision
 from insitu.lineage import close
@@ -62,13 +62,7 @@ def approval(run: Run, trained: Trained, decision: Decision) -> Decision:
     Raises:
         SignatureRefused: What is on record is not what a trusted key has signed.
     """
-    if decision.outcome in ("AwaitingApproval", "Expired"):
-        question = ask(run)
-        log.warning("a person decides, until %s: %s", question.record.expires, _command(question))
-        if get_current_settings().api.url:  # a temporary server shows nothing to anybody
-            close(run, "Unfinished")  # so that `insitu history` tells that a person is asked
-            _wait(run, question, _request(run, trained, decision, question))
-    stands = standing_of(run)
+    stands = _asked(run, trained, decision) if decision.outcome in ("AwaitingApproval", "Expired") else standing_of(run)
     assert stands
     decision = settled(decision, stands)
     if entry := run.journal.entry("gate"):
@@ -81,6 +75,20 @@ def approval(run: Run, trained: Trained, decision: Decision) -> Decision:
         "%s, on record as %s", decision.outcome, _HASH.sub(r"\1…", stands.basis.name),
     )  # fmt: skip
     return decision
+
+
+def _asked(run: Run, trained: Trained, decision: Decision) -> Standing | None:
+    """Return what holds after a person was asked; once more where a limit was passed while the question was open."""
+    while True:
+        question = ask(run)
+        log.warning("a person decides, until %s: %s", question.record.expires, _command(question))
+        if not get_current_settings().api.url:  # a temporary server shows nothing to anybody
+            return standing_of(run)
+        close(run, "Unfinished")  # so that `insitu history` tells that a person is asked
+        _wait(run, question, _request(run, trained, decision, question))
+        stands = standing_of(run)
+        if stands is None or stands.outcome != "AwaitingApproval":
+            return stands
 
 
 def _wait(run: Run, question: Kept, request: str) -> None:

@@ -31,7 +31,7 @@ from insitu.acts import Act
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import UsageError
 from insitu.journal import read_json, write_json
-from insitu.leases import of_model, take
+from insitu.leases import alone_with, of_model, only_run, take
 from insitu.lineage import Records
 from insitu.pruning import prune
 from insitu.rollback import roll_back
@@ -214,7 +214,7 @@ def test_a_run_that_starts_meanwhile_waits_for_the_prune(site: Site) -> None:
     order, threads = list[str](), list[threading.Thread]()
 
     def start() -> None:
-        with site.only_run("flights", "a run that starts"):
+        with only_run(site.state, "flights", "a run that starts"):
             order.append("run")
 
     def removed(_: object) -> None:
@@ -232,7 +232,7 @@ def test_a_rollback_that_starts_meanwhile_waits_for_the_prune(site: Site) -> Non
     order, threads = list[str](), list[threading.Thread]()
 
     def start() -> None:
-        with site.alone_with("champions/flights"):
+        with alone_with(site.state, "champions/flights"):
             order.append("rollback")
 
     def removed(_: object) -> None:
@@ -250,7 +250,7 @@ def test_a_model_that_is_being_trained_stays_as_it_is_and_the_others_do_not(site
     for number, days in enumerate((200, 150, 100, 1), start=1):
         add_run(site, number, days, model="arrivals")
     before = tree(site.project)
-    with site.only_run("flights", key_of(99)):
+    with only_run(site.state, "flights", key_of(99)):
         going, staying = prune_all(site, do_it=True)
     assert {item.model for item in going} == {"arrivals"}
     (busy,) = [stay for stay in staying if stay.model == "flights"]

@@ -14,10 +14,10 @@ import pytest
 from insitu.acts import Act
 from insitu.capacity import account_of, note_leaving, note_metrics, over
 from insitu.decisions import Story
-from insitu.errors import DecisionRefused
+from insitu.errors import AlreadyDecided, DecisionRefused
 from insitu.gate import Decision, Verdict
 from insitu.residency.waivers import Scope
-from insitu.rulings import answer, ask, judge, override, require_allowed, standing_of, story_of
+from insitu.rulings import answer, ask, judge, lapsed, override, require_allowed, standing_of, story_of
 from insitu.runs import Run, open_run
 from insitu.settings import SiteGateSettings
 
@@ -105,9 +105,30 @@ def test_an_approval_that_does_not_name_what_others_left_since_is_asked_for_anew
     assert "since then with what left of flights before, up to 60 % of 1,000 rows" in refused.value.render()
     assert "60 % of 1,000 rows" in ask(run).record.reasons[-1]
     assert require_allowed_after(run, lambda: answer(run.site, told(run), ANN)) == "approval"
+    account_of(run).give_back("another run", 340)  # 54 % are fewer than those that she has agreed to
+    assert require_allowed(run).record.kind == "approval"
     account_of(run).take(run.key, run.model.name, 200)
     account_of(run).take("a later run", "another model", 400)
     assert require_allowed(run).record.kind == "approval"  # it left before that
+
+
+def test_a_question_that_does_not_name_what_others_left_since_is_ended_and_put_anew(project: Path) -> None:
+    run = trained(project, budget_share=0.5)
+    account_of(run).take("another run", "another model", 400)
+    judged(run)
+    first = ask(run)
+    account_of(run).give_back("another run", 340)
+    assert ask(run) == first  # whoever agrees to 60 % agrees to 54 %
+    account_of(run).take("a third run", "another model", 500)
+    second = ask(run)
+    assert "104 % of 1,000 rows" in second.record.reasons[-1]
+    assert second.record.number == 2
+    ended = told(run).answers[1].record
+    assert (ended.kind, "since then" in ended.reason) == ("expiry", True)
+    assert require_allowed_after(run, lambda: answer(run.site, told(run), ANN)) == "approval"
+    with pytest.raises(AlreadyDecided, match="decided already") as late:
+        answer(run.site, told(run), replace(ANN, who="Bob"))
+    assert "insitu retrain flights" in late.value.render()
 
 
 @pytest.mark.parametrize("verdict", ["reject", "inconclusive"])
@@ -123,6 +144,7 @@ def test_an_override_that_does_not_name_what_others_left_since_counts_no_more(pr
     override(run.site, told(run), act, until)  # without what it is over now
     with pytest.raises(DecisionRefused):
         require_allowed(run)
+    assert "by Ann does not count any more: since then with what left" in str(lapsed(run))
     assert require_allowed_after(run, lambda: override(run.site, told(run), act, until, over=over(run))) == "override"
 
 

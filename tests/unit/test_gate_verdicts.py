@@ -123,9 +123,12 @@ def test_a_floor_rejects_on_a_spent_holdout_too() -> None:
     assert decide(poor, gate(), "3").verdict == "reject"
 
 
-def test_a_small_gain_is_told_without_an_exponent() -> None:
-    said = "roc_auc gains +0.000085, 95 % interval +0.00008 to +0.00009"
-    assert said in decide(against(8e-5, 9e-5), gate(), "3").reasons[-1]
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(8e-5, 9e-5, "+0.000085, 95 % interval +0.00008 to +0.00009"), (9999.4, 9999.6, "+9999 to +10,000")],
+)
+def test_a_gain_of_few_digits_is_told_without_an_exponent(low: float, high: float, said: str) -> None:
+    assert said in decide(against(low, high), gate(), "3").reasons[-1]
 
 
 @pytest.mark.parametrize(

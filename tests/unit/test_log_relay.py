@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insitu.errors import BackendUnavailable, BlobChanged, InsituError, TrainingFailed
+from insitu.leases import only_run
 from insitu.ports import JobPhase, JobStatus, ModelVersion
 from insitu.runs import Run, open_run
 from insitu.training import LogRelay, train_challenger
@@ -322,7 +323,7 @@ def test_who_has_lost_the_run_leaves_the_job_to_its_heir(run_with: Callable[...,
         lease.lost = True
         raise SystemExit
 
-    with run.site.only_run("flights", run.key) as lease, pytest.raises(SystemExit):
+    with only_run(run.site.state, "flights", run.key) as lease, pytest.raises(SystemExit):
         train_challenger(run.held_by(lease), LogRelay(interrupt, lambda _: None))
     assert jobs.canceled == []
 

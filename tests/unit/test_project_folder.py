@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from insitu.errors import RunUnderWay, UsageError
+from insitu.leases import only_run
 from insitu.project import find_project
 from insitu.settings import load_site
 from insitu.wiring import open_site
@@ -17,11 +18,12 @@ from insitu.wiring import open_site
 HOLDER = """
 import sys, time
 from pathlib import Path
+from insitu.leases import only_run
 from insitu.settings import load_site
 from insitu.wiring import open_site
 
 project = Path(sys.argv[1])
-with open_site(project, load_site(project, "local", {})).only_run("flights", "a run"):
+with only_run(open_site(project, load_site(project, "local", {})).state, "flights", "a run"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -72,12 +74,12 @@ def test_a_second_run_of_a_model_is_kept_out_until_the_first_process_is_gone(
     with subprocess.Popen([sys.executable, "-c", HOLDER, project], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(RunUnderWay, match="flights") as caught, site.only_run("flights", "another run"):
+        with pytest.raises(RunUnderWay, match="flights") as caught, only_run(site.state, "flights", "another run"):
             raise AssertionError("two at once")
         assert caught.value.winner
         assert (caught.value.winner["pid"], caught.value.winner["run_key"]) == (holder.pid, "a run")
-        with site.only_run("another", "a run"):
+        with only_run(site.state, "another", "a run"):
             pass
         holder.kill()
-    with site.only_run("flights", "another run") as lease:
+    with only_run(site.state, "flights", "another run") as lease:
         assert lease.held.epoch == 2

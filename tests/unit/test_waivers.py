@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,14 @@ from small_images import small_image
 from insitu.acts import Act
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.adapters.local.images import LayoutImages
+from insitu.batch import Blob
 from insitu.egress import EGRESS, HEAD, Door, sign_ledger
 from insitu.errors import LeakFound, UsageError
 from insitu.images.transfer import Sent
 from insitu.journal import Journal
 from insitu.residency.waivers import Find, Scope
 from insitu.signing import Keys, SigningKey
-from insitu.waivers import WAIVED, Known, Waivers
+from insitu.waivers import PAYLOAD_TYPE, WAIVED, Known, Waivers
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)
@@ -99,6 +101,46 @@ def test_no_file_that_is_taken_away_lets_one_that_was_taken_back_count_again(wai
     for name in names:
         waivers.state.delete(name, etag=waivers.state.stat(name).etag)
         assert waivers.standing(NOW) == []
+
+
+def test_one_that_an_earlier_insitu_took_back_does_not_count(waivers: Waivers) -> None:
+    given = waivers.give(SCOPE, ACT, LATER, NOW)
+    waivers.state.create(beside := "waivers/tiny/1-revoked.json", b"{}")
+    assert [(one.name, one.status) for one in waivers.all(NOW)] == [(given.name, "revoked")]
+    with pytest.raises(LeakFound, match="revoked"):
+        waivers.settled(waived(given), NOW)
+    waivers.revoke(1, Act("revocation", "Bob", "no"), NOW)  # from now on by what is written over it
+    waivers.state.delete(beside, etag=waivers.state.stat(beside).etag)
+    assert [one.status for one in waivers.all(NOW)] == ["revoked"]
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_of_two_who_take_it_back_at_once_one_does(waivers: Waivers, is_faster: bool) -> None:
+    given, bob = waivers.give(SCOPE, ACT, LATER, NOW), Act("revocation", "Bob", "no")
+
+    class Contended(FolderBlobs):
+        """Bob takes it back just before somebody else asks for its version, or just after."""
+
+        def stat(self, name: str) -> Blob:
+            if is_faster:
+                waivers.revoke(1, bob, NOW)
+            found = super().stat(name)
+            if not is_faster:
+                waivers.revoke(1, bob, NOW)
+            return found
+
+    assert isinstance(waivers.state, FolderBlobs)
+    contended = replace(waivers, state=Contended(waivers.state.root))
+    known = contended.revoke(1, Act("revocation", "Cem", "no"), NOW)
+    assert (known.status, known.digest, known.waiver) == ("revoked", given.digest, given.waiver)
+    envelope = json.loads(base64.b64decode(json.loads(waivers.state.read(given.name))["payload"]))
+    assert (envelope["who"], json.loads(envelope["waiver"])["payloadType"]) == ("Bob", PAYLOAD_TYPE)
+
+
+def test_a_file_of_nonsense_stops_nothing(waivers: Waivers) -> None:
+    waivers.give(SCOPE, ACT, LATER, NOW)
+    waivers.state.create("waivers/tiny/2.json", b"[" * 200_000)
+    assert [one.status for one in waivers.all(NOW)] == ["counts", "altered"]
 
 
 def test_one_that_cannot_be_read_is_taken_back_as_well(waivers: Waivers) -> None:

@@ -57,7 +57,7 @@ def attest_image(run: Run, digest: str, allowed: Kept) -> None:
         model_signature(image, inside),
         residency(image, said_about_residency(run.journal)),
     )
-    attach_statements(images, image.manifest, statements, run.site.keys.own())
+    attach_statements(images, image.manifest, filter(None, statements), run.site.keys.own())
 
 
 def said_about_residency(journal: Journal) -> dict[str, Any]:

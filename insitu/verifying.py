@@ -25,6 +25,7 @@ from insitu.images.claims import (
     check_software,
     is_about_software,
     require,
+    require_one_subject,
     require_own_words,
     require_subject,
     residency_lines,
@@ -44,6 +45,8 @@ from insitu.images.statements import (
 )
 from insitu.ports import ImageRegistry
 from insitu.signing import PublicKey
+
+_IN_LAYERS = ("what the layers hold", "that the model signature is about the model in the layers")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def verify_image(
     require_own_words(image)
     proved, doubts, ended = _check_said(image, own, signed, trusted, now or datetime.now(UTC))
     hashed_bytes = image.manifest.size_bytes + image.config.size_bytes
+    about = [title for kind, title in REQUIRED.items() if kind != MODEL or not quick]  # the model is in the layers
     if not quick:
         hashed_bytes += _hash_layers(images, image)
         proved += _check_inside(images, image, signed, software)
@@ -119,7 +123,11 @@ def verify_image(
         facts=_facts(image),
         keys=tuple(sorted({one.key for one in ours})),
         hashed_bytes=hashed_bytes,
-        proved=(f"manifest and configuration have the bytes of {digest}", *proved),
+        proved=(
+            f"manifest and configuration have the bytes of {digest}",
+            f"{', '.join(about)}: signed, and about this image",
+            *proved,
+        ),
         unproved=tuple(_unproved(quick, doubts, ours)),
         others=tuple(map(str, foreign)),
         ended=ended,
@@ -138,7 +146,9 @@ def _check_said(
     Raise `SignatureRefused` where one does not fit the image.
     """
     for one in ours:
-        if one.kind != MODEL:  # which is about the model
+        if one.kind == MODEL:
+            require_one_subject(one)
+        else:
             require_subject(one, image.manifest.digest.removeprefix("sha256:"))
     for one in signed[PROVENANCE]:
         check_provenance(image, one)
@@ -147,7 +157,7 @@ def _check_said(
         for record in records:
             require(one, "site", one.predicate["runDetails"]["builder"]["id"], builder_at(record.site))
     allowed, doubts, ended = _require_allowed(records, now)
-    proved = [f"{', '.join(REQUIRED.values())}: signed, and about this image", allowed]
+    proved = [allowed]
     for one in signed[RESIDENCY]:
         stayed, unsure = residency_lines(one)
         proved, doubts = [*proved, *stayed], [*doubts, *unsure]
@@ -209,14 +219,16 @@ def _check_inside(
 ) -> list[str]:
     """Return what the layers prove; raise where a statement says something else than they hold.
 
-    Of an image without an SBOM of its *software* the SBOM of the image must list that, too.
+    An SBOM of the image must list its software, too, unless it leaves that to the SBOM of the *software*: an image that
+    was attested before those were two may be attested again.
     """
     below, above = inventory(images, software_layers(image)), inventory(images, image.layers[-1:])
     inside = below.below(above)
     for one in software:
         check_software(below, one)
     for one in signed[SBOM]:
-        check_materials(image, replace(above, model=inside.model) if software else inside, one, linked=bool(software))
+        split = bool(software and one.predicate.get("externalReferences"))
+        check_materials(image, replace(above, model=inside.model) if split else inside, one, linked=split)
     for one in signed[MODEL]:
         check_model(inside, one)
     for one in signed[PROVENANCE]:
@@ -240,7 +252,7 @@ def _facts(image: Described) -> dict[str, str]:
 def _unproved(quick: bool, doubts: list[str], signed: list[Attested]) -> list[str]:
     more = [one for one in signed if one.kind not in TITLES]
     return [
-        *(["what the layers hold: they were not read (--quick)"] if quick else []),
+        *((f"{what}: they were not read (--quick)" for what in _IN_LAYERS) if quick else ()),
         *doubts,
         *(f"what the {one.title} says: it is signed, and this insitu does not read it" for one in more),
         *([] if any(one.kind == RESIDENCY for one in signed) else ["that no record left: no residency statement"]),

@@ -140,10 +140,11 @@ def _attestation(
     says = json.loads(manifest)
     if says.get("artifactType") != BUNDLE_TYPE:
         return Foreign(name, str(says.get("artifactType") or "artifact"), "not of a type that insitu reads")
-    kind = str((says.get("annotations") or {}).get(KIND_NOTE, "statement"))
+    notes = says.get("annotations")
+    kind = str(notes.get(KIND_NOTE, "statement")) if isinstance(notes, dict) else "statement"
     try:
         signer, envelope = _envelope(images, manifest)
-    except (ValueError, KeyError, TypeError, ImageFailed):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ImageFailed):
         if kind in TITLES:
             raise SignatureRefused(f"the {TITLES[kind]} ({name[:19]}) is no DSSE envelope in a bundle") from None
         return Foreign(name, kind, "no DSSE envelope in it")
@@ -177,7 +178,7 @@ def _opened(name: str, kind: str, envelope: bytes, key: PublicKey) -> Attested:
         says, subjects = (statement["_type"], statement["predicateType"]), statement["subject"]
         about = tuple(str(dict(one["digest"]).get("sha256", "")) for one in subjects)
         predicate = dict(statement["predicate"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SignatureRefused(f"{what} holds no in-toto statement") from None
     if says != (STATEMENT_TYPE, kind):
         raise SignatureRefused(

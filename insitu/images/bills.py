@@ -24,11 +24,13 @@ def software_layers(image: Described) -> tuple[Descriptor, ...]:
     return image.layers[:-1]
 
 
-def bill_of_software(image: Described, software: Inventory) -> Statement:
-    """Return the CycloneDX document of the layers below the model's: packages and system libraries.
+def bill_of_software(image: Described, software: Inventory) -> Statement | None:
+    """Return the CycloneDX document of the layers below the model's: packages and system libraries; None without any.
 
     It names neither model nor image, so it is the same bytes in each image with these layers, and is sent once.
     """
+    if not software_layers(image):
+        return None
     (digest, name), *beside = {hex_of(one.digest): title for title, one in _titled(image)[:-1]}.items()
     components = [
         *(_file(path, file) for path, file in software.system.items()),
@@ -44,12 +46,13 @@ def subjects_of_software(image: Described) -> tuple[str, ...]:
 
 
 def bill_of_materials(image: Described, inside: Inventory) -> Statement:
-    """Return the CycloneDX document of the image: base, layers and model; it links to that of its software."""
+    """Return the CycloneDX document of the image: base, layers and model; it links to that of its software, if any."""
     ours = {"type": "container", "name": image.model_name, "version": image.fact("version")}
     layers = [{"name": f"{_LAYER}{title}", "value": one.digest} for title, one in _titled(image)]
     about = {**ours, "hashes": _hashes(hex_of(image.manifest.digest)), "properties": layers}
     document = _document(_serial(image.manifest.digest), about, [*_base(image), _model(image, inside)])
-    document["externalReferences"] = [{"type": "bom", "url": _link(image)}]
+    if software_layers(image):
+        document["externalReferences"] = [{"type": "bom", "url": _link(image)}]
     return about_image(image, SBOM, document)
 
 

@@ -43,14 +43,19 @@ def require(one: Attested, what: str, found: Any, wanted: Any) -> None:
         )
 
 
-def require_subject(one: Attested, wanted: str) -> None:
-    """Raise unless a statement is about one thing, whose hex sha256 is *wanted*."""
+def require_one_subject(one: Attested) -> None:
+    """Raise unless a statement is about one thing."""
     if len(one.subjects) != 1:
         raise SignatureRefused(
             f"the {one.title} ({one.manifest[:19]}) is not about one thing",
             found=f"{len(one.subjects)} subjects",
             wanted="1 subject",
         )
+
+
+def require_subject(one: Attested, wanted: str) -> None:
+    """Raise unless a statement is about one thing, whose hex sha256 is *wanted*."""
+    require_one_subject(one)
     require(one, "subject", one.subjects[0], wanted)
 
 
@@ -106,13 +111,13 @@ def residency_lines(one: Attested) -> tuple[list[str], list[str]]:
     """Return what the residency statement proves, and what it does not."""
     try:
         return lines(one.predicate)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise SignatureRefused(f"the residency statement ({one.manifest[:19]}) is not one that insitu writes") from None
 
 
 def is_about_software(image: Described, one: Attested) -> bool:
     """Tell whether it is an SBOM of the image's layers below that of the model, rather than of the image."""
-    return one.kind == SBOM and one.subjects == subjects_of_software(image)
+    return one.kind == SBOM and bool(one.subjects) and one.subjects == subjects_of_software(image)
 
 
 def check_software(software: Inventory, one: Attested) -> None:
@@ -128,7 +133,7 @@ def check_materials(image: Described, inside: Inventory, one: Attested, *, linke
 def _compare(one: Attested, read: Callable[[Mapping[str, Any]], dict[str, Any]], there: Mapping[str, Any]) -> None:
     try:
         claimed = read(one.predicate)
-    except (KeyError, TypeError, ValueError, StopIteration):
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         raise SignatureRefused(f"the SBOM ({one.manifest[:19]}) is not one that insitu writes") from None
     for what, wanted in there.items():
         require(one, what, claimed[what], wanted)
@@ -155,9 +160,9 @@ def check_origin(inside: Inventory, one: Attested) -> None:
 
 def check_cleared(inside: Inventory, one: Attested) -> None:
     """Raise unless the files that the residency statement is about are those of the model's folder."""
-    told = one.predicate.get("files") or {}
+    told = one.predicate.get("files")
     for name, digest in _as_trained(inside).items():
-        require(one, f"model file {name}", told.get(name), digest)
+        require(one, f"model file {name}", told.get(name) if isinstance(told, dict) else None, digest)
 
 
 def _as_trained(inside: Inventory) -> dict[str, str]:

@@ -108,14 +108,25 @@ class RegistryImages:
         others = self.beside(digest)[:_BESIDE]
         if others and self.has_blob(digest):
             return True
-        for other in others or (self.repository,):
-            path = f"blobs/uploads/?mount={digest}&from={quote(other)}"
+        for other in others:
             with suppress(PublishFailed, AccessRefused):  # who may not read there sends it
-                answer = self._connection.ask("POST", path, known=(201, 202), other=other if others else "")
-                if answer.status == 201:
-                    return bool(others) or self.has_blob(digest)  # its own may be gone, though it says otherwise
-                self._started[digest] = answer
-        return not others and digest not in self._started and self.has_blob(digest)
+                if self._mounted(digest, other):
+                    return True
+        if others:
+            return False
+        try:
+            return self._mounted(digest)
+        except (PublishFailed, AccessRefused, BackendUnavailable):  # it saves a request, and nothing needs it
+            return self.has_blob(digest)
+
+    def _mounted(self, digest: str, other: str = "") -> bool:
+        """Ask for the blob of *other*, or of the repository itself; tell whether it is here, whatever is answered."""
+        path = f"blobs/uploads/?mount={digest}&from={quote(other or self.repository)}"
+        answer = self._connection.ask("POST", path, known=(201, 202), other=other)
+        if answer.status == 201:
+            return self.has_blob(digest)  # registries take over what is gone
+        self._started[digest] = answer
+        return False
 
     def put_blob(self, descriptor: Descriptor, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Store the file *path* under its digest; see `Upload.run`."""

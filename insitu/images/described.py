@@ -65,7 +65,7 @@ def describe(images: ImageRegistry, digest: str) -> Described:
         return Described(
             found[0], config, layers, _texts(manifest.get("annotations") or {}), _texts(labels), tuple(titles)
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ImageFailed(f"{digest} has no configuration of an image", found=type(exc).__name__) from exc
 
 

@@ -189,6 +189,6 @@ def parts_of(manifest: bytes) -> tuple[Descriptor, tuple[Descriptor, ...]]:
             Descriptor(str(one["mediaType"]), str(one["digest"]), int(one["size"]))
             for one in [value["config"], *value["layers"]]
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ImageFailed("this is not the manifest of one image", found=type(exc).__name__) from exc
     return config, tuple(layers)

@@ -58,9 +58,7 @@ def publish_image(
         held = [there for there in named.values() if there]
         if not any(descriptor.digest == digest for descriptor, _ in held):
             _send_image(image, held, transfer)
-        # a folder is looked into for nothing, and refuses no manifest
-        known = set() if target.local_blob(digest) else _attached([there.digest for there, _ in held], source)
-        _attach_all(digest, transfer, known)
+        _attach_all(digest, transfer, _attached([there.digest for there, _ in held], source))
     for tag in tags:
         there = named[tag]
         if there is None or there[0].digest != digest:
@@ -136,7 +134,8 @@ def _attach_all(subject: str, transfer: Transfer, known: set[str]) -> None:
     Args:
         subject: Digest of a manifest.
         transfer: From where, and to where.
-        known: Blobs that the target had when a tag was moved last; looked for when it misses one.
+        known: Blobs that the target had when a tag was moved last: it is only looked whether they are still there,
+            for not every registry refuses a manifest without its blobs.
     """
     source, target, attempts = transfer.source, transfer.target, _ATTEMPTS
     wanted = source.referrers(subject)
@@ -148,15 +147,12 @@ def _attach_all(subject: str, transfer: Transfer, known: set[str]) -> None:
                 next_action="run again: others may change the list",
             )
         manifests = [(one, _found(source, one.digest)[1]) for one in missing]
-        transfer.copy(_lacking("attestation", [manifest for _, manifest in manifests], known, target))
+        parts = set[str]().union(*(blobs_of(manifest) for _, manifest in manifests))
+        held = set(filter(target.has_blob, known & parts))
+        transfer.copy(_lacking("attestation", [manifest for _, manifest in manifests], held, target))
         for one in missing:
             transfer.note("attestation manifest", one)
-        try:
-            target.attach(subject, *manifests)  # all at once: a list that the registry does not keep is written once
-        except PublishFailed:
-            if not known:
-                raise
-            known = set()
+        target.attach(subject, *manifests)  # all at once: a list that the registry does not keep is written once
     for one in wanted:
         _attach_all(one.digest, transfer, known)
 

@@ -84,7 +84,7 @@ def entries_of(index: bytes) -> list[Entry]:
     try:
         entries = json.loads(index)["manifests"] or []
         descriptors_of(entries)
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise PublishFailed(
             "the registry's list of what refers to an image cannot be read",
             found=type(exc).__name__,
@@ -102,6 +102,6 @@ def descriptors_of(entries: Iterable[Entry]) -> Sequence[Descriptor]:
 def _fields(manifest: bytes) -> dict[str, Any]:
     try:
         value = json.loads(manifest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

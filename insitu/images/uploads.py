@@ -38,10 +38,14 @@ class _Lost(Exception):
 
 @dataclass(frozen=True)
 class _Session:
-    """An upload as the registry knows it: where it goes on, and how much of the blob it has."""
+    """An upload as the registry knows it: where it goes on, and how much of the blob it has.
+
+    One that began *early* waited until other blobs were sent, and may be over.
+    """
 
     url: str
     chunk_bytes: int
+    early: bool
     offset: int = 0
 
 
@@ -119,7 +123,7 @@ class Upload:
         began, self.started = self.started, None
         answer = began or self._patiently(lambda: self.connection.ask("POST", "blobs/uploads/", known=(202,)))
         least_bytes = int(answer.headers.get("OCI-Chunk-Min-Length", 0))
-        return _Session(upload_url(self.connection, answer), max(self.chunk_bytes, least_bytes))
+        return _Session(upload_url(self.connection, answer), max(self.chunk_bytes, least_bytes), began is not None)
 
     def _advance(self, session: _Session, chunk: bytes) -> _Session:
         """Send one chunk; return how far the registry is, also when the request broke."""
@@ -127,13 +131,13 @@ class Upload:
             raise _Lost("the upload does not grow")
         end = session.offset + len(chunk)
         try:
-            answer = self._send("PATCH", session.url, chunk, session.offset, (202, 404, 416))
+            answer = self._send("PATCH", session, session.url, chunk, 202)
         except BackendUnavailable:
             return self._found(session, end)
         if answer.status == 416:
             return self._found(session, end)
-        if answer.status == 404:
-            raise _Lost("PATCH answered 404")
+        if answer.status in (400, 404):
+            raise _Lost(f"PATCH answered {answer.status}")
         offset = _offset(answer, most=end) if "Range" in answer.headers else end
         return replace(session, url=upload_url(self.connection, answer), offset=offset)
 
@@ -149,7 +153,7 @@ class Upload:
     def _finish(self, session: _Session, last: bytes) -> None:
         url = session.url + f"{'&' if '?' in session.url else '?'}digest={self.descriptor.digest}"
         try:
-            if self._send("PUT", url, last, session.offset, (201, 404, 416)).status == 201:
+            if self._send("PUT", session, url, last, 201).status == 201:
                 return
         except BackendUnavailable:
             pass  # it may have been done
@@ -157,7 +161,9 @@ class Upload:
         if self._patiently(lambda: self.connection.ask("HEAD", path, known=(200, 404))).status == 404:
             raise _Lost("the end of the upload was not taken")
 
-    def _send(self, method: str, url: str, chunk: bytes, offset: int, known: tuple[int, ...]) -> BaseHTTPResponse:
+    def _send(self, method: str, session: _Session, url: str, chunk: bytes, done: int) -> BaseHTTPResponse:
+        """Send bytes of the blob; return an answer that they are *done*, or that the upload is not as it was."""
+        offset, known = session.offset, (done, 404, 416, *([400] if session.early else []))
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(chunk))}
         if method == "PATCH":
             headers["Content-Range"] = f"{offset}-{offset + len(chunk) - 1}"

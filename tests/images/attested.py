@@ -143,14 +143,14 @@ class Attested:
         self.exchange(kind, statement)
 
 
-def tiny_image(root: Path, version: str = "1", record: Record | None = None) -> Attested:
-    """Return an image of a few files in the layout *root*, attested by `KEY`."""
+def tiny_image(root: Path, version: str = "1", record: Record | None = None, layers_from: int = 0) -> Attested:
+    """Return an image of a few files in the layout *root*, attested by `KEY`; without the first of its four layers."""
     record = record or record_of(version)
     facts = {"model": record.model, "version": version, "run_key": record.run_key, "batch_fingerprint": record.batch}
     labels = {f"io.insitu.{key}": text for key, text in {**facts, "code": CODE, "decision": record.statement}.items()}
     labels |= {"org.opencontainers.image.version": version, "org.opencontainers.image.revision": COMMIT}
     blobs = BlobFolder(root)
-    layers = _layers(blobs, version)
+    layers = _layers(blobs, version)[layers_from:]
     config = blobs.add(image_config(layers, facts, labels), CONFIG_TYPE)
     manifest = blobs.add(image_manifest(config, layers, labels), MANIFEST_TYPE)
     made = Attested(LayoutImages(root), manifest, record)
@@ -163,8 +163,9 @@ def statements_of(made: Attested, envelope: bytes) -> list[Statement]:
     image = describe(made.images, made.digest)
     inside = inventory(made.images, image.layers)
     files = {"model.onnx": inside.model["model.onnx"], "model/MLmodel": "f" * 64}
+    software = bill_of_software(image, inventory(made.images, software_layers(image)))
     return [
-        bill_of_software(image, inventory(made.images, software_layers(image))),
+        *([software] if software else []),
         bill_of_materials(image, inside),
         provenance(image, "local", files, {"blobs": 3, "bytes": 1000}),
         decision(image, envelope),

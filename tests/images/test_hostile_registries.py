@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from attested import SOFTWARE, tiny_image
 from image_helpers import layout_with
 from registry_front import Front, Handler, registry_front
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.errors import BackendUnavailable, InsituError, PublishFailed
 from insitu.images.client import RegistryImages
+from insitu.images.manifest import parts_of
 from insitu.images.publish import publish_image
 
 pytestmark = pytest.mark.registry
@@ -120,6 +122,7 @@ BAD = {
     "a login in mid-upload": (Bad("PATCH ", say(401)), PublishFailed, "(?s)refuses PATCH.*401"),
     "a limit": (Bad("PATCH ", say(413)), PublishFailed, "(?s)refuses PATCH.*413.*raise its limit"),
     "an upload nowhere": (Bad("POST ", say(202)), PublishFailed, "without saying where"),
+    "an upload that is refused at its end": (Bad("PUT .*uploads", say(400)), PublishFailed, "(?s)refuses PUT.*400"),
     "a blob that is said to be there": (
         Bad("(POST .*mount=|GET .*blobs/sha256)", have),
         PublishFailed,
@@ -153,13 +156,38 @@ def test_what_a_bad_registry_does_is_named_and_no_tag_moves(
     assert RegistryImages(registry_host, repository).tags() == []
 
 
-def test_a_blob_that_a_registry_says_to_have_and_does_not_give_is_sent(
-    front: Front, registry_host: str, tmp_path: Path
-) -> None:
-    layout, digest = layout_with(tmp_path, "gone", _CHUNK_BYTES)
-    Bad("POST .*mount=", have).start(front)
-    sent = publish_image(digest, layout, RegistryImages(front.host, "bad/gone"), ["7"]).sent
+GONE = {
+    "its own": (Bad("POST .*mount=", have), ()),
+    "that of a repository beside": (Bad("POST .*mount=", have), ("bad/sister", "bad/brother")),
+    "not even asked for": (Bad("POST .*mount=", say(503)), ()),
+    "asked for too early": (Bad("PUT .*uploads", say(400), times=1), ()),
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+def test_a_blob_that_a_registry_says_to_have_and_does_not_give_is_sent(front: Front, tmp_path: Path, what: str) -> None:
+    bad, others = GONE[what]
+    layout, digest = layout_with(tmp_path, f"gone {what}", _CHUNK_BYTES)
+    bad.start(front)
+    target = RegistryImages(front.host, f"bad/gone-{what.replace(' ', '-')}", beside=lambda _: others)
+    sent = publish_image(digest, layout, target, ["7"], at_once=1).sent
     assert [one.what for one in sent] == ["image layer", "image configuration", "image manifest"]
+    assert target.resolve("7") == layout.resolve(digest)
+
+
+def test_a_statement_that_a_registry_has_lost_is_sent_though_it_would_take_the_manifest_without(
+    front: Front, tmp_path: Path
+) -> None:
+    first = tiny_image(tmp_path / "layout")
+    target = RegistryImages(front.host, "bad/lost-statement")
+    publish_image(first.digest, first.images, target, ["latest"])
+    second = tiny_image(tmp_path / "layout", version="2")
+    manifest = first.images.resolve(second.attached[SOFTWARE][0])
+    assert manifest
+    lost = parts_of(manifest[1])[1][0].digest
+    Bad(f"GET .*blobs/{lost}", say(404)).start(front)
+    sent = publish_image(second.digest, second.images, target, ["latest"]).sent
+    assert lost.removeprefix("sha256:") in {one.sha256 for one in sent}
 
 
 @pytest.mark.parametrize(("act", "words"), [(cut, "no answer"), (trickle, "too slowly")])

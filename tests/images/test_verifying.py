@@ -88,7 +88,20 @@ def test_without_the_layers_nothing_is_said_about_what_they_hold(ours: Attested)
     found = verified(ours, quick=True)
     assert "what the layers hold: they were not read (--quick)" in found.unproved
     assert not any("layers have the bytes" in line for line in found.proved)
+    assert "SBOM, provenance, decision: signed, and about this image" in found.proved
     assert "no such" in refusal(ours).lower() or "does not have a blob" in refusal(ours)
+
+
+def test_without_the_layers_nothing_is_said_of_what_model_the_signature_is_about(
+    ours: Attested, second: Attested
+) -> None:
+    _of_the_next_version(ours, MODEL, second)
+    found = verified(ours, quick=True)
+    assert not any("model signature" in line for line in found.proved)
+    assert any("model signature is about the model" in line for line in found.unproved)
+    ours.resign(MODEL, lambda statement: statement["subject"].append(statement["subject"][0]))
+    assert "the model signature" in (said := refusal(ours, quick=True))
+    assert "is not about one thing" in said
 
 
 # What anybody can do who may write to the registry, to each of the statements
@@ -178,6 +191,12 @@ def _no_bundle(made: Attested, kind: str, _: Attested) -> str:
     return f"the {CALLED[kind]} .* is no DSSE envelope in a bundle"
 
 
+def _nested_deeply(made: Attested, kind: str, _: Attested) -> str:
+    made.drop(kind)
+    made.attach(kind, b"[" * 100_000)
+    return f"the {CALLED[kind]} .* is no DSSE envelope in a bundle"
+
+
 ANYBODY: list[Callable[[Attested, str, Attested], str]] = [
     *(_removed, _payload_changed, _signature_changed, _type_changed, _not_signed, _signer_not_named),
     *(
@@ -187,7 +206,7 @@ ANYBODY: list[Callable[[Attested, str, Attested], str]] = [
         _of_the_next_version_beside_it,
         _about_two_things,
     ),
-    *(_of_another_kind, _no_statement, _empty_predicate, _no_bundle),
+    *(_of_another_kind, _no_statement, _empty_predicate, _no_bundle, _nested_deeply),
 ]
 
 
@@ -241,8 +260,22 @@ def test_an_image_of_before_with_all_of_it_in_one_sbom_is_verified(ours: Atteste
 
     ours.resign(SBOM, as_before)
     assert len(verified(ours).proved) == 7
+    of_before = ours.statement(SBOM)
     ours.resign(SBOM, _part("numpy", version="2.0.0"))
     assert "does not fit the image: packages" in refusal(ours)
+    ours.exchange(SBOM, of_before)
+    attach_statements(ours.images, ours.image, statements_of(ours, enveloped(ours.record)), KEY)
+    assert len(ours.images.referrers(ours.digest)) == 2 + len(REQUIRED)
+    assert len(verified(ours).proved) == 7, "attested again, it has both"
+    _part("numpy", version="2.0.0")(of_before)
+    ours.attach(SBOM, bundle_of(sign(PAYLOAD_TYPE, canonical(of_before), KEY), KEY.public))
+    assert "does not fit the image: packages" in refusal(ours)
+
+
+def test_an_image_with_a_model_and_no_software_has_no_bill_of_that(tmp_path: Path) -> None:
+    made = tiny_image(tmp_path, layers_from=3)
+    assert SOFTWARE not in made.attached
+    assert len(verified(made).proved) == 7
 
 
 # What is signed by the right key, and is not true of this image
@@ -282,7 +315,8 @@ UNTRUE: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
     (SBOM, "image", _set("metadata", "component", "hashes", to=HASHES)),
     (SBOM, "layers", _set("metadata", "component", "properties", to=lambda there: there[:-1])),
     (SBOM, "packages", _set("components", to=lambda all_: [*all_, PACKAGE])),
-    (SBOM, "software", _set("externalReferences", to=[])),
+    (SBOM, "packages", _set("externalReferences", to=[])),
+    (SBOM, "software", _set("externalReferences", to=lambda there: [*there, *there])),
     (SBOM, "software", _set("externalReferences", 0, "url", to="urn:cdx:00000000-0000-0000-0000-000000000000/1")),
     (SOFTWARE, "packages", _part("numpy", version="2.0.0")),
     (SOFTWARE, "packages", _part("numpy", name="numpi")),

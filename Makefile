@@ -10,9 +10,10 @@ retrain: .venv/.ready ## Retrain the example model on real data, end to end. MON
 	@$(BIN)/insitu demo prepare $(if $(MONTHS),--months '$(MONTHS)')
 	@$(BIN)/insitu retrain flights
 
+# With bytecode each of the many commands that tests start need not compile insitu anew.
 test: .venv/.spark check ## Check and test everything; on Debian as root, install the system parts first.
 	@tests/system-parts.sh
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: .venv/.ready ## Lint, types, and the direction of imports.
 	@$(BIN)/ruff check .

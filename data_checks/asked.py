@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from data_checks.measures import Measure
-from data_checks.statistics import measured_by
+from data_checks.statistics import measured_by, sealed, unsealed
 from data_checks.suite import Suite
 from insitu.errors import BlobNotFound, InsituError
 from insitu.ports import BlobStore
@@ -54,21 +54,26 @@ class Asked:
 
 def load(state: BlobStore, suite: Suite, schema: pa.Schema) -> Asked | None:
     """Return what the suite asks; None where no validation has kept it, or it is damaged."""
+    name = _name(suite, schema)
     try:
-        found = json.loads(state.read(_name(suite, schema)))
-        return Asked(
-            frozenset(found["columns"]),
-            tuple(Measure(key, tuple(columns), pl.len(), operator.add) for key, columns in found["measures"]),
-            tuple(found["second_pass"]),
-            tuple(found["lacking"]),
-        )
-    except (BlobNotFound, ValueError, KeyError, TypeError):
+        content = unsealed(name, state.read(name))
+    except BlobNotFound:
         return None
+    if content is None:
+        return None
+    found = json.loads(bytes(content))
+    return Asked(
+        frozenset(found["columns"]),
+        tuple(Measure(key, tuple(columns), pl.len(), operator.add) for key, columns in found["measures"]),
+        tuple(found["second_pass"]),
+        tuple(found["lacking"]),
+    )
 
 
 def keep(state: BlobStore, suite: Suite, schema: pa.Schema, asked: Asked) -> None:
     """Keep what the suite asks. That it could not be written costs time later, and nothing else."""
-    name, content = _name(suite, schema), json.dumps(asked.to_json()).encode()
+    name = _name(suite, schema)
+    content = sealed(name, json.dumps(asked.to_json()).encode())
     with suppress(InsituError):
         try:
             if state.read(name) != content:

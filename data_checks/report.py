@@ -1,4 +1,4 @@
-"""What a validation says: a redacted part that may leave the site, and the full result that may not."""
+"""What a validation says: a redacted part without a value of the data, and the full result, which has them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of one validation; everything but *full* and *profile* may leave the site.
+    """The result of one validation: values of the data are in *full* and *profile* alone, which stay on site.
+
+    The rest may leave it, but for the names of blobs in *outcomes*.
 
     Attributes:
         expectations: How many were judged.
@@ -150,7 +152,7 @@ class Report:
         return tuple(outcome for outcome in self.outcomes if not outcome.success)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the redacted part as JSON values."""
+        """Return the redacted part as JSON values; its outcomes name blobs, which stay on site."""
         return {
             "success": self.success,
             "suite": self.suite,

@@ -226,16 +226,14 @@ class Statistics:
             data = self.state.read(name)
         except BlobNotFound:
             return None
-        checksum, content = data[:_CHECKSUM_BYTES], memoryview(data)[_CHECKSUM_BYTES:]
-        if _checksum(name, content) == checksum:
-            return content
-        self._damaged.add(of)
-        return None
+        content = unsealed(name, data)
+        if content is None:
+            self._damaged.add(of)
+        return content
 
     def _write(self, name: str, *content: bytes | memoryview) -> None:
-        data = b"".join((_checksum(name, *content), *content))  # the one copy: keys are many
         try:
-            self._put(name, data)
+            self._put(name, sealed(name, *content))
         except BlobChanged:
             pass  # another run is at the same blob
         except InsituError as exc:
@@ -250,6 +248,17 @@ class Statistics:
 
 def _first(blobs: Sequence[Blob]) -> Blob:
     return min(blobs, key=lambda blob: blob.name)
+
+
+def sealed(name: str, *content: bytes | memoryview) -> bytes:
+    """Return the bytes of the entry *name* that holds *content*."""
+    return b"".join((_checksum(name, *content), *content))  # the one copy: keys are many
+
+
+def unsealed(name: str, data: bytes) -> memoryview | None:
+    """Return what the entry *name* holds; None where its bytes are damaged, or were meant for another one."""
+    content = memoryview(data)[_CHECKSUM_BYTES:]
+    return content if _checksum(name, content) == data[:_CHECKSUM_BYTES] else None
 
 
 def _checksum(name: str, *content: bytes | memoryview) -> bytes:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from insitu.building import image_checks
 from insitu.errors import BlobChanged, BlobExists, InsituError, StateDamaged
 from insitu.lineage import Records
 from insitu.network import count_authorities
-from insitu.ports import BlobStore, Check, Diagnosable, Need
+from insitu.ports import BlobStore, Check, Diagnosable, ModelRegistry, ModelVersion, Need
 from insitu.readiness import check_disk_here, check_image_platform, failed_check, side_by_side
 from insitu.settings import DeployTarget, ModelSettings, SiteSettings, load_settings, load_site
 from insitu.surroundings import clock_check, notify_check, ports_check, versions_check
@@ -206,26 +207,32 @@ def _data_checks(site: Site, container: str) -> list[Check]:
     return [Check(name, True, "readable", wanted)]
 
 
-def unregistered(site: Site, model: str) -> list[str]:
-    """Return the versions of *model* that the site's records say are published, and the model registry lacks.
+def unregistered(
+    registry: ModelRegistry, model: str, records: Iterable[Mapping[str, Any]], versions: Iterable[ModelVersion]
+) -> list[str]:
+    """Return the versions of *model* that its *records* say are published, and the registry lacks.
+
+    Args:
+        versions: Those that the registry lists; it has others, too, which somebody has archived.
 
     Raises:
-        InsituError: State or registry cannot be read.
+        InsituError: The registry cannot be read.
     """
-    known = {version.version for version in site.models.versions(model)}
-    records = Records(site.state).of_model(model)
-    published = [one["model_version"]["version"] for one in records if one["publication"] and "pruned" not in one]
-    return [version for version in dict.fromkeys(published) if version not in known]
+    listed = {version.version for version in versions}
+    published = {one["model_version"]["version"]: one for one in records if one["publication"] and "pruned" not in one}
+    missing = ((version, one["run_key"]) for version, one in published.items() if version not in listed)
+    return [version for version, run_key in missing if registry.find(model, run_key) is None]
 
 
 def _registered(site: Site, models: Sequence[str]) -> Check:
-    place = site.models.place
+    place, records = site.models.place, Records(site.state)
     try:
-        counts = ", ".join(f"{len(site.models.versions(model))} versions of {model}" for model in models)
-        lost = {model: unregistered(site, model) for model in models}
+        listed = {model: site.models.versions(model) for model in models}
+        lost = {model: unregistered(site.models, model, records.of_model(model), listed[model]) for model in models}
     except InsituError as error:
         return failed_check("model registry", error, place)
     if not any(lost.values()):
+        counts = ", ".join(f"{len(versions)} versions of {model}" for model, versions in listed.items())
         return Check("model registry", True, f"answers; it has {counts}", place)
     named = "; ".join(f"{', '.join(f'v{one}' for one in some)} of {model}" for model, some in lost.items() if some)
     return Check(

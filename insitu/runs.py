@@ -177,7 +177,7 @@ def open_run(
         beginning = re.split(r"[*?\[]", settings.data.blobs)[0]  # names that begin otherwise may be many, or broken
         names = (b for b in store.list(beginning) if fnmatchcase(b.name, settings.data.blobs))
         batch = Batch.of(settings.data.container, names)
-    _require_complete(batch, settings.data, place.data_place(batch.container))
+    _require_complete(batch, settings.data, place.data_place(batch.container), chosen=batch_file is not None)
     run = Run(place, settings, batch)
     _require_suite(run)
     return run
@@ -217,7 +217,7 @@ def read_manifest(path: Path, container: str | None = None) -> Batch:
     return batch
 
 
-def _require_complete(batch: Batch, data: DataSettings, place: str) -> None:
+def _require_complete(batch: Batch, data: DataSettings, place: str, *, chosen: bool) -> None:
     if not batch.blobs:
         raise DataError(
             f"there are no blobs {data.blobs} in container {data.container}",
@@ -231,17 +231,19 @@ def _require_complete(batch: Batch, data: DataSettings, place: str) -> None:
             wanted=f"at least {data.holdout_blobs + 1}: data.holdout_blobs and one to train on",
         )
     if data.contiguous:
-        _require_no_gap(batch, data.contiguous)
+        _require_no_gap(batch, data.contiguous, chosen=chosen)
 
 
-def _require_no_gap(batch: Batch, key: str) -> None:
+def _require_no_gap(batch: Batch, key: str, *, chosen: bool) -> None:
+    """Raise `DataError` where a blob is missing; of a batch that was *chosen*, a watcher may have left it out."""
     found = sorted(_partition(blob, key) for blob in batch.blobs)
     if missing := sorted(set(range(found[0], found[-1] + 1)) - set(found)):
         raise DataError(
             f"the batch in container {batch.container} has a gap: no blob for {key} {', '.join(map(str, missing))}",
             found=f"{key} {found[0]} to {found[-1]}, {len(found)} blobs",
             wanted=f"one blob for each {key} in between (data.contiguous in model.toml)",
-            next_action="put the missing blob in place, then start the run again",
+            next_action=("see whether it is in quarantine (insitu quarantine list), or " if chosen else "")
+            + "put the missing blob in place, then start the run again",
         )
 
 

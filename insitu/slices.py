@@ -38,8 +38,9 @@ def objections(slices: Sequence[Mapping[str, Any]], gate: GateSettings) -> tuple
 
 def figure(gained: float) -> str:
     """Return a gain with its sign and four significant digits, for people: without an exponent where it has few."""
+    gained = float(f"{gained:.4g}")  # before it is looked at: 9999.6 is 10,000
     if 1e4 <= abs(gained) < 1e15:
-        return f"{float(f'{gained:.4g}'):+,.0f}"
+        return f"{gained:+,.0f}"
     return f"{Decimal(f'{gained:.4g}'):+f}" if 1e-9 <= abs(gained) < 1e-4 else f"{gained:+.4g}"
 
 

@@ -13,8 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insitu.budget import Share, claim
-from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, StoreRefused, TrainingFailed
+from insitu.errors import (
+    AccessRefused,
+    BackendUnavailable,
+    GateFailed,
+    InsituError,
+    RegistryFailed,
+    StoreRefused,
+    TrainingFailed,
+)
 from insitu.interrupts import heed
+from insitu.journal import Journal
 from insitu.ports import JobPhase, JobStatus, ModelVersion, TrainingJobs
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
@@ -25,6 +34,9 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _LINE_END = re.compile(rb"[\r\n]")  # progress bars end their lines with a carriage return
 _MAX_LINE_CHARS = 500
 _SLOWER = 1.5
+
+_RUN_KEY = "insitu.run_key"
+"""The tag by which a registered version tells of its run."""
 
 INPUTS = "inputs"
 """The journal's name of what a run was made of: its key is a hash over it."""
@@ -245,13 +257,31 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
 
 
 def _published(run: Run, champion: ModelVersion) -> dict[str, str]:
-    """Return version and folder of the champion; why it is lost, where its files are gone and the gate goes on."""
+    """Return version and folder of the champion; where the gate goes on without it, why it is lost."""
     try:
+        _require_same_target(run, champion)
         return {"version": champion.version, "folder": str(run.site.models.folder(champion))}
-    except RegistryFailed as error:
+    except (RegistryFailed, GateFailed) as error:
         if run.model.gate.unusable_champion == "fail":
             raise
         return {"version": champion.version, "lost": error.what}
+
+
+def _require_same_target(run: Run, champion: ModelVersion) -> None:
+    """Raise `GateFailed` when the champion answers another question: its columns would be read as other classes.
+
+    What its run was made of is on site. A champion without it, of an older insitu, is taken at its word.
+    """
+    key = champion.tags.get(_RUN_KEY)
+    inputs = Journal(run.site.state, run.model.name, key).entry(INPUTS) if key else None
+    then, now = inputs["settings"]["target"] if inputs else None, run.model.target.model_dump(mode="json")
+    if then is not None and (changed := sorted(k for k in {*then, *now} if then.get(k) != now.get(k))):
+        raise GateFailed(
+            "the champion was trained to predict something else",
+            found=f"another value of {', '.join(f'target.{name}' for name in changed)} in model.toml",
+            wanted="the label that it was trained with",
+            next_action="put it back, or see gate.unusable_champion in model.toml",
+        )
 
 
 def _wait(jobs: TrainingJobs, job_id: str, relay: LogRelay, limits_s: Mapping[JobPhase, float]) -> JobStatus:

@@ -115,7 +115,8 @@ def _load(folder: Path, role: str, holdout: EdgeBatch, spec: Mapping[str, Any]) 
 def _lost(spec: Mapping[str, Any], error: InsituError) -> str:
     """Return why the champion is no champion; raise *error* where that fails the run."""
     if spec.get("unusable_champion", "fail") == "fail":
-        error.next_action = error.next_action or "see gate.unusable_champion in model.toml, or mend the champion"
+        # Over advice on how to save a model: the champion is what it is.
+        error.next_action = "see gate.unusable_champion in model.toml, or mend the champion"
         raise error
     return error.what
 

@@ -105,19 +105,16 @@ def _average_precision(y: Vector, score: Vector) -> Weighted:
     return weighted
 
 
-def f1_parts(y: Vector, score: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return per class and row, (k, n): its label, a right answer, and how often label and answer are the class."""
-    every, guess = np.arange(class_count(score))[:, None], chosen(score)
-    labels, guesses = (y == every).astype(np.float64), (guess == every).astype(np.float64)
-    return labels, labels * guesses, labels + guesses
-
-
 def _macro_f1(y: Vector, score: Vector) -> Weighted:
     """Mean over the classes of the harmonic mean of precision and recall (Opitz and Burst, 2019)."""
-    labels, hits, both = f1_parts(y, score)
+    label, guess, classes = y.astype(np.intp), chosen(score).astype(np.intp), class_count(score)
+    right = label == guess
+    hit = label[right]
 
     def weighted(w: Vector) -> float:
-        return float(np.mean(np.where(labels @ w > 0, 2 * (hits @ w) / (both @ w), np.nan)))
+        labels, guesses = np.bincount(label, w, classes), np.bincount(guess, w, classes)
+        hits = np.bincount(hit, w[right], classes)
+        return float(np.mean(np.where(labels > 0, 2 * hits / (labels + guesses), np.nan)))
 
     return weighted
 
@@ -171,7 +168,7 @@ def score_psi(challenger: Vector, champion: Vector) -> float:
     classes it is that of the class whose answers moved most.
     """
     if champion.ndim == 2:
-        return max(score_psi(new, old) for new, old in zip(challenger.T, champion.T, strict=True))
+        return float(np.max([score_psi(new, old) for new, old in zip(challenger.T, champion.T, strict=True)]))
     if not (np.isfinite(challenger).all() and np.isfinite(champion).all()):
         return float("nan")
     cuts = np.unique(np.quantile(champion, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))

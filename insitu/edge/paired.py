@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from insitu.edge.metrics import LOSSES, Vector, Weighted, chosen, f1_parts, prepared
+from insitu.edge.metrics import LOSSES, Vector, Weighted, chosen, class_count, prepared
 
 RESAMPLES = 10_000
 EXACT_ROWS = 2_000
@@ -190,11 +190,13 @@ def _of_auc(y: Vector, score: Vector) -> Vector:
 
 
 def _of_macro_f1(y: Vector, score: Vector) -> Vector:
-    _, hits, both = f1_parts(y, score)
-    counts = both.sum(axis=1, keepdims=True)
-    values = (2 * hits - 2 * hits.sum(axis=1, keepdims=True) / counts * both) / counts
-    of_rows: Vector = values.mean(axis=0) * len(y)
-    return of_rows
+    label, guess, classes = y.astype(np.intp), chosen(score).astype(np.intp), class_count(score)
+    right = label == guess
+    counts = np.bincount(label, minlength=classes) + np.bincount(guess, minlength=classes)
+    per_count = 1 / np.maximum(counts, 1)
+    f1_per_count = 2 * np.bincount(label[right], minlength=classes) * per_count**2
+    values: Vector = 2 * right * per_count[label] - f1_per_count[label] - f1_per_count[guess]
+    return values * len(y) / classes
 
 
 INFLUENCES: Mapping[str, Callable[[Vector, Vector], npt.NDArray[np.float64]]] = {

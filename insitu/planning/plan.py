@@ -81,7 +81,8 @@ def outlook(run: Run) -> dict[str, Any]:
     stands = None if done else standing_of(run)
     records = Records(run.site.state).of_model(run.model.name)
     seen = {(blob["name"], blob["etag"]) for record in records for blob in record["batch"]["manifest"]["blobs"]}
-    champion = run.site.models.alias(run.model.name, CHAMPION)
+    models = run.site.models
+    champion = models.alias(run.model.name, CHAMPION)
     return {
         "model": run.model.name,
         "site": run.site.name,
@@ -98,7 +99,7 @@ def outlook(run: Run) -> dict[str, Any]:
             "holdout_blobs": len(run.holdout.blobs),
         },
         "champion": champion and champion.version,
-        "unregistered": unregistered(run.site, run.model.name),
+        "unregistered": unregistered(models, run.model.name, records, models.versions(run.model.name)),
         "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
         "approval": run.model.gate.approval,

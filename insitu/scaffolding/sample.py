@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,11 +69,12 @@ class Sample:
         return [field.name for field in self.schema if b"insitu" in (field.metadata or {})]
 
 
-def look(store: BlobStore, blobs: Sequence[Blob], label: str | None = None) -> Sample:
+def look(store: BlobStore, blobs: Sequence[Blob], may_be_target: Callable[[str], bool]) -> Sample:
     """Return a sample of *blobs*.
 
     Args:
-        label: The column that is predicted, where that is known: its numbers stay numbers, however they are written.
+        may_be_target: Tells by a column's name whether it may be predicted: its numbers stay numbers, however they
+            are written.
 
     Raises:
         DataError: A blob is not readable, or they do not fit together.
@@ -81,7 +82,7 @@ def look(store: BlobStore, blobs: Sequence[Blob], label: str | None = None) -> S
     chosen = Batch.of("sample", _spread(blobs))
     reading = _delimited(store, chosen.blobs[0])
     sample = _read(store, blobs, chosen, reading)
-    codes = {name: "text" for name in _codes(store, chosen, sample) if name != label}
+    codes = {name: "text" for name in _codes(store, chosen, sample) if not may_be_target(name)}
     if types := codes | _dates(sample, open_table(store, chosen, reading)):
         reading = reading.model_copy(update={"types": types})
         sample = _read(store, blobs, chosen, reading)

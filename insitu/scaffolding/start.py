@@ -127,7 +127,7 @@ def begin(
     require_free_name(site.project, name)
     source = find(site, data, name)
     tell(f"looking at the data; blobs: {len(source.blobs):,}")
-    sample = look(source.store, source.blobs, wishes.target)
+    sample = look(source.store, source.blobs, wishes.may_be_target)
     columns = columns_of(sample)
     _require_columns(keys, sample)
     target = settled(columns, wishes, ask)

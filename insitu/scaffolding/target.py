@@ -38,6 +38,10 @@ class Wishes:
     task: Task | None = None
     positive: str | None = None
 
+    def may_be_target(self, name: str) -> bool:
+        """Tell whether a column of that name is the one to predict, or may be taken for it."""
+        return name.casefold() in _NAMES if self.target is None else name == self.target
+
 
 @dataclass(frozen=True)
 class Target:

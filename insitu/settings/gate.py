@@ -107,7 +107,9 @@ class GateSettings(Strict):
         default="promote", description="the verdict over a model that has no champion, where floors and slices hold"
     )
     unusable_champion: Literal["fail", "inconclusive", "promote"] = Field(
-        default="fail", description="likewise where the champion cannot be loaded or cannot score this holdout"
+        default="fail",
+        description="likewise where the champion cannot be loaded or cannot score this holdout, or was trained with"
+        " another [target]",
     )
     approval: Literal["never", "always", "inconclusive"] = Field(
         default="never", description="when a person decides: over every model that is not rejected, or in doubt only"

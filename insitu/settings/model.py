@@ -38,7 +38,8 @@ class TargetSettings(Strict):
     classes: list[Parameter] = Field(
         default=[],
         exclude_if=lambda classes: not classes,  # keys of runs from before there was this one stay what they are
-        description="three classes or more, all that the column has: the label is the place in this list, from 0",
+        description="three classes or more, all that the column has: the label is the place in this list, from 0; a"
+        " champion that was trained with another list or order is none to compare with (gate.unusable_champion)",
     )
 
     @field_validator("label_above")

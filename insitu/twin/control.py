@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from insitu.errors import UsageError
+from insitu.errors import InsituError, UsageError
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
 from insitu.twin.hub_blob import make_containers
@@ -48,7 +48,10 @@ def control(estate: Estate) -> App:
     async def make_container(request: Request) -> Response:
         allowed(request)
         name = (await request.json())["name"]
-        await run_in_threadpool(make_containers, estate, name)
+        try:
+            await run_in_threadpool(make_containers, estate, name)
+        except InsituError as error:
+            raise Refused(503, error.to_json()) from None
         return JSONResponse({"container": name})
 
     return service(

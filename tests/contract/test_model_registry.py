@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from insitu.adapters.local.models import MlflowModels
+from insitu.doctor import unregistered
 from insitu.errors import RegistryFailed
 from insitu.ports import ModelRegistry, ModelVersion
 
@@ -178,7 +179,7 @@ def test_a_run_is_recorded_as_often_as_one_likes_before_it_is_registered(
     assert [version.version for version in models.versions(model)] == ["1"]
 
 
-def test_an_archived_version_is_found_by_its_run_and_keeps_its_number(
+def test_an_archived_version_is_found_by_its_run_is_not_lost_and_keeps_its_number(
     models: ModelRegistry, model: str, trained: Path
 ) -> None:
     models.register(model, "key-1", trained, {})
@@ -187,6 +188,9 @@ def test_an_archived_version_is_found_by_its_run_and_keeps_its_number(
     found = models.find(model, "key-1")
     assert found is not None
     assert found.version == "1"
+    published = {"run_key": "key-1", "publication": {"champion": True}, "model_version": {"version": "1"}}
+    assert unregistered(models, model, [published], models.versions(model)) == []
+    assert unregistered(models, model, [{**published, "run_key": "key-0"}], models.versions(model)) == ["1"]
     assert models.register(model, "key-1", trained, {}).version == "1"
     assert models.register(model, "key-2", trained, {}).version == "2"
     assert [version.version for version in models.versions(model)] == ["2"]

@@ -63,8 +63,11 @@ def test_what_a_suite_asks_is_kept_by_a_validation_until_suite_or_columns_are_ot
     assert asked.load(state, suite, schema.append(pa.field("c", pa.int64()))) is None
 
     [name] = state.names("statistics/asked/")
-    state.replace(name, b"{", etag=state.stat(name).etag)
-    assert asked.load(state, suite, schema) is None
+    kept = state.read(name)
+    for damaged in (b"{", kept.replace(b'["a"', b'["c"', 1)):
+        state.replace(name, damaged, etag=state.stat(name).etag)
+        assert damaged != kept
+        assert asked.load(state, suite, schema) is None
     assert foresee(suite, store, batch, state=state) == later  # asked anew
     validate(suite, store, batch, state=state)
     assert asked.load(state, suite, schema)

@@ -43,9 +43,11 @@ def warm_commands(door: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     command = [sys.executable, __file__, str(door)]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, start_new_session=True) as warm:
         assert warm.stdout
-        assert warm.stdout.readline() == b"ready\n"
-        yield door
-        os.killpg(warm.pid, signal.SIGTERM)
+        try:
+            assert warm.stdout.readline() == b"ready\n"
+            yield door
+        finally:
+            os.killpg(warm.pid, signal.SIGTERM)
 
 
 def _serve(door: str) -> None:

@@ -235,6 +235,11 @@ def test_digits_with_leading_zeros_are_a_code_and_no_number(init: Init, project:
     assert "# plz, part: leading zeros look like a code" in (project / "models/codes/model.toml").read_text()
     assert "leading zeros, which a number would lose" in (project / "data_checks/codes.json").read_text()
     init("label", "--data", str(project.parent / "codes.csv"), "--target", "part", "--task", "regression")
+    frame.drop(columns="target").rename(columns={"part": "y"}).to_csv(project.parent / "named.csv", index=False)
+    told = json.loads(init("named", "--data", str(project.parent / "named.csv"), "--json").stdout)
+    assert (told["target"], told["data"]["reading"]["types"]) == (
+        {"column": "y", "task": "regression"}, {"plz": "text"},
+    )  # fmt: skip
 
 
 def test_of_more_than_two_classes_each_is_predicted_unless_one_is_named(init: Init, project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from twin_helpers import ask, ask_hub, code_of, hub_credential
 
+from insitu.errors import UsageError
 from insitu.twin.estate import Estate
+from insitu.twin.process import Running
 from insitu.twin.server import running_estate
 from insitu.twin.sshd import SshServer
 
@@ -35,6 +38,13 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
         for name, value in estate.environment.items():
             monkeypatch.setenv(name, value)
         yield estate
+
+
+def test_a_container_that_a_dead_azurite_cannot_make_is_refused_in_words(bare: Estate) -> None:
+    bare.storage().stop()
+    twin = Running(bare.folder, os.getpid(), bare.port, "process", bare.hub_identity, "twin")
+    with pytest.raises(UsageError, match="the twin's blob service refuses PUT of"):
+        twin.ask("POST", "/containers", {"name": "rides"})
 
 
 def _compute(estate: Estate) -> ComputeManagementClient:

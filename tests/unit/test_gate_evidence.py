@@ -20,9 +20,10 @@ from insitu.edge.evaluate import evaluate
 from insitu.errors import GateFailed, InsituError, RegistryFailed, TrainingFailed
 from insitu.gate import Evidence, decide
 from insitu.ports import ModelVersion
-from insitu.runs import open_run
+from insitu.runs import Run, open_run
 from insitu.settings import GateSettings, MetricSettings
-from insitu.training import job_spec
+from insitu.settings.model import TargetSettings
+from insitu.training import INPUTS, job_spec
 
 LOADER = """
 class Model:
@@ -205,7 +206,13 @@ def test_a_champion_that_cannot_be_compared_with_fails_the_run_unless_the_gate_h
 ) -> None:
     with pytest.raises(InsituError, match=why) as caught:
         judge(**champion)
-    assert caught.value.next_action
+    assert (caught.value.next_action or "").startswith("see gate.unusable_champion")
+
+
+def test_a_champion_that_lacks_a_class_fails_the_run_and_the_policy_is_named(judge: Judge) -> None:
+    with pytest.raises(GateFailed, match="champion does not give a probability for each class") as caught:
+        judge("[[v, 1 - v, 0] for v in x]", champion="[[v, 1 - v] for v in x]", **MANY)
+    assert (caught.value.next_action or "").startswith("see gate.unusable_champion")
 
 
 @pytest.mark.parametrize(("champion", "why"), LOST, ids=["broken", "other schema", "other answers", "no numbers"])
@@ -230,6 +237,40 @@ def test_a_champion_whose_files_are_gone_fails_the_run_or_is_lost_as_the_gate_sa
     lenient = run.model.gate.model_copy(update={"unusable_champion": "inconclusive"})
     spec = job_spec(replace(run, model=run.model.model_copy(update={"gate": lenient})), gone, None)
     assert spec["champion"] == {"version": "3", "lost": "the files of flights version 3 are gone"}
+
+
+LABELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "order": ({"classes": ["a", "b", "c"]}, {"classes": ["c", "b", "a"]}),
+    "one more": ({"classes": ["a", "b", "c"]}, {"classes": ["a", "b", "c", "d"]}),
+    "class": ({"label_is": "a"}, {"label_is": "b"}),
+    "limit": ({"label_above": 15.0}, {"label_above": 0.0}),
+    "column": ({"label_column": "late"}, {"label_column": "later"}),
+}
+
+
+@pytest.mark.parametrize(("then", "now"), LABELS.values(), ids=LABELS)
+def test_a_champion_that_was_trained_for_another_label_is_none_to_compare_with(
+    make_project: Callable[..., Path], tmp_path: Path, then: dict[str, Any], now: dict[str, Any]
+) -> None:
+    run = open_run(make_project(1, 2), "flights", "local")
+
+    def aimed(changes: dict[str, Any], policy: str = "fail") -> Run:
+        target = TargetSettings(**{"task": "classification", "label_column": "late"} | changes)
+        gate = run.model.gate.model_copy(update={"unusable_champion": policy})
+        return replace(run, model=run.model.model_copy(update={"target": target, "gate": gate}))
+
+    was, folder = aimed(then), save(tmp_path / "registered", "x")
+    champion = ModelVersion("flights", "3", folder.as_uri(), {"insitu.run_key": was.key})
+    as_it_is = {"version": "3", "folder": str(folder)}
+    assert job_spec(aimed(now), champion, None)["champion"] == as_it_is  # of a run that left no word of its settings
+    was.journal.keep(INPUTS, was.inputs)
+    assert job_spec(was, champion, None)["champion"] == as_it_is
+    with pytest.raises(GateFailed, match="trained to predict something else") as caught:
+        job_spec(aimed(now), champion, None)
+    (changed,) = now
+    assert caught.value.found == f"another value of target.{changed} in model.toml"
+    lost = job_spec(aimed(now, "inconclusive"), champion, None)["champion"]
+    assert lost == {"version": "3", "lost": "the champion was trained to predict something else"}
 
 
 def test_a_model_that_runs_code_is_not_loaded_where_model_toml_forbids_it(judge: Judge) -> None:

@@ -148,3 +148,4 @@ def test_answers_that_did_not_move_have_no_psi_and_those_that_did_have_siddiqis(
     assert score_psi(new, old) == pytest.approx(0.2747, abs=1e-3)
     assert score_psi(GOOD, GOOD[::-1]) == pytest.approx(0)
     assert math.isnan(score_psi(np.append(GOOD, math.nan), np.append(GOOD, 0)))
+    assert math.isnan(score_psi(np.column_stack([GOOD, GOOD, GOOD * math.nan]), np.column_stack([GOOD] * 3)))

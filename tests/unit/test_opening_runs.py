@@ -81,7 +81,9 @@ def test_too_few_blobs_tell_how_many_are_wanted(make_project: MakeProject) -> No
     assert (caught.value.found, str(caught.value.wanted)[:10]) == ("2", "at least 3")
 
 
-def test_a_batch_file_pins_what_it_names_even_when_more_arrived(make_project: MakeProject, tmp_path: Path) -> None:
+def test_a_batch_file_pins_what_it_names_and_a_gap_in_it_may_be_in_quarantine(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
     project = make_project(1, 2, 3)
     first = opened(project)
     manifest = tmp_path / "batch.json"
@@ -90,6 +92,12 @@ def test_a_batch_file_pins_what_it_names_even_when_more_arrived(make_project: Ma
     again = opened(project, manifest)
     assert (again.batch, again.key) == (first.batch, first.key)
     assert opened(project).key != first.key
+    pinned = first.batch.to_json()
+    blobs = [blob for blob in pinned["blobs"] if "month=02" not in blob["name"]]
+    manifest.write_text(json.dumps({"container": pinned["container"], "blobs": blobs}))
+    with pytest.raises(DataError, match="no blob for month 2") as caught:
+        opened(project, manifest)
+    assert "insitu quarantine list" in str(caught.value.next_action)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"blobs": []}', '{"container": "c", "blobs": [1]}', "\udcff"])

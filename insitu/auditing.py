@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from insitu.attesting import NAMES, said_about_residency
-from insitu.audittrail import Finding, Status, Trail
+from insitu.audittrail import Answer, Finding, Status, Trail, answered
 from insitu.decisions import digest_of
-from insitu.egress import EGRESS, HEAD, SCANNED, SIGNED
-from insitu.errors import AccessRefused, BackendUnavailable, InsituError, LeakFound
+from insitu.egress import PUBLISHED, SCANNED
+from insitu.errors import LeakFound
 from insitu.images.attest import Attested, attestations
 from insitu.images.statements import RESIDENCY
 from insitu.journal import Journal
-from insitu.lineage import Records, significant
+from insitu.lineage import FINAL_STATES, Records, significant
 from insitu.residency.account import Account
-from insitu.residency.ledger import entries_since, require_whole
 from insitu.residency.names import outward
 from insitu.residency.statement import NO_LENDER, NOT_CHECKED, room_of, waivers_of
-from insitu.rulings import ledger_of
-from insitu.signing import PublicKey
-from insitu.verifying import verify_image
+from insitu.verifying import Verified
 from insitu.wiring import Site
 
-_ANOTHER = "the run record tells something else than what its training left"
+_FILE = "model file "
 
 
 @dataclass(frozen=True)
@@ -80,209 +78,189 @@ def audit(site: Site, model: str, version: str) -> Audit:
         BackendUnavailable: The state, or the registry, gives no answer.
     """
     record = Records(site.state).of_version(model, version)
-    journal = Journal(site.state, model, record["run_key"])
-    entries, trail = journal.entry(EGRESS) or [], Trail(record, journal)
-    findings = (
-        *trail.of_pruning(),
-        _of_ledger(record, journal, entries, site.keys.trusted()),
-        _of_scan(trail),
-        *_of_waivers(site, record),
-        _of_files(trail, entries),
-        _of_job(trail),
-        *_of_decision(site, trail),
-        *_of_image(site, trail),
-        *_of_names(site, record, journal),
-        *_of_account(site, record),
-    )
+    trail = Trail(site, record, Journal(site.state, model, record["run_key"]))
+    answers = ((question, answered(partial(look, trail))) for question, look in _QUESTIONS.items())
+    findings = tuple(Finding(question, *answer) for question, answer in answers if answer)
     number = (record["model_version"] or {}).get("version")
-    return Audit(model, number, record["run_key"], site.name, record["state"], findings, tuple(entries))
+    return Audit(model, number, record["run_key"], site.name, record["state"], findings, trail.entries)
 
 
-def _of_ledger(
-    record: Mapping[str, Any],
-    journal: Journal,
-    entries: Sequence[Mapping[str, Any]],
-    trusted: Collection[PublicKey],
-) -> Finding:
-    question, signed = "Is the list of what left whole?", journal.entry(SIGNED)
-    end = journal.entry(HEAD)
-    try:
-        require_whole(entries, [signed["head"]] if signed else ())
-        since = entries_since(entries, journal.key, end, trusted) if end else None
-    except InsituError as error:
-        return Finding(question, "broken", error.what)
-    if record["egress"] != list(entries)[: len(record["egress"])]:
-        return Finding(question, "broken", "the run record tells another list than the ledger")
-    by = f", {signed['entries']} of them in the signed residency statement" if signed else ""
-    told = f"{len(entries)} entries, each bound to the one before{by}"
-    if since is None:
-        return Finding(question, "open", f"{told}; nobody signed their end: some could be cut off it")
-    if since:
-        return Finding(question, "open", f"{told}; {since} of them came after their end was signed")
-    return Finding(question, "proved", f"{told}; their end is signed")
-
-
-def _of_scan(trail: Trail) -> Finding:
-    record, question = trail.record, "Does the model hold records of the data?"
-    scan, error = record["residency"], record["error"]
-    if trail.tells_another(of_scan=True):
-        return Finding(question, "broken", _ANOTHER)
+def _of_scan(trail: Trail) -> Answer:
+    record, scan, error = trail.record, trail.record["residency"], trail.record["error"]
+    if another := trail.another(of_scan=True):
+        return another
     if error and error["code"] == LeakFound.code:
-        return Finding(question, "proved", f"so it seemed, and it was refused: {error['found']}")
+        if left := sum(one["what"].startswith((_FILE, "image ")) for one in trail.entries):
+            return "open", f"so it seemed: {error['found']}; {left} parts of it left all the same"
+        return trail.nothing(f"so it seemed, and it was refused: {error['found']}")
     if scan is None:
-        why = "nobody scanned it" if record["training"] else "no model was trained"
-        return Finding(question, "open", why)
+        return "open", "nobody scanned it" if record["training"] else "no model was trained"
     looked = f"{scan['rows_looked_for']:,} of {scan['rows']:,} rows looked for in {scan['bytes_scanned']:,} bytes"
     found = f"{looked}: {scan['rows_found']} rows and {scan['cells_found']} single values found ({scan['verdict']})"
-    if lost := trail.lost(question, found):
-        return lost
-    if scan["verdict"] == "waived":
-        return Finding(question, "open", found)
-    return Finding(question, "proved" if scan["verdict"] in SCANNED else "broken", found)
+    if scan["verdict"] not in ("clear", "warned", "waived"):
+        return "broken", found
+    if unproved := trail.unproved(found):
+        return unproved
+    return "open" if scan["verdict"] == "waived" else "proved", found
 
 
-def _of_waivers(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield a finding for each find that people have let leave: open at best, for a person's word is no proof."""
-    known = {one.digest: one for one in site.waivers(record["model"]).all(datetime.now(UTC))}
-    for waived, line in zip((scan := record["residency"] or {}).get("waived", ()), waivers_of(scan), strict=True):
+def _of_waivers(trail: Trail) -> Answer | None:
+    """Return what people have let leave: open at best, for a person's word is no proof."""
+    waivers, scan = trail.site.waivers(trail.record["model"]), trail.record["residency"] or {}
+    known = {one.digest: one for one in waivers.all(datetime.now(UTC))}
+    status: Status = "open"
+    told = []
+    for waived, line in zip(scan.get("waived", ()), waivers_of(scan), strict=True):
         there = known.get(waived["waiver"]["digest"])
-        question = "What did a person let leave?"
         if there is None or there.status == "altered":
-            yield Finding(question, "broken", f"{line}; {waived['waiver']['record']} is not on record as it was signed")
+            status = "broken"
+            told.append(f"{line}; {waived['waiver']['record']} is not on record as it was signed")
         else:
-            but = "" if there.status == "counts" else f" (by now: {there.status})"
-            yield Finding(question, "open", line + but)
+            told.append(line + ("" if there.status == "counts" else f" (by now: {there.status})"))
+    return (status, "; ".join(told)) if told else None
 
 
-def _of_files(trail: Trail, entries: Sequence[Mapping[str, Any]]) -> Finding:
-    question = "Are the files that left those that were scanned?"
-    sent = {one["what"].removeprefix("model file "): one for one in entries if one["what"].startswith("model file ")}
-    if sent and (lost := trail.lost(question, f"{len(sent)} files left")):
+def _of_files(trail: Trail) -> Answer:
+    sent = [(one["what"].removeprefix(_FILE), one) for one in trail.entries if one["what"].startswith(_FILE)]
+    if not sent:
+        return trail.nothing("no file of the model left")
+    count = len({name for name, _ in sent})
+    if lost := trail.lost(f"{count} files left"):
         return lost
     files = (trail.trained or {}).get("files", {})
-    others = sorted(name for name, one in sent.items() if files.get(name) != one["sha256"])
+    others = sorted({name for name, one in sent if files.get(name) != one["sha256"]})
     if others:
-        return Finding(question, "broken", f"other bytes than training left: {', '.join(others[:5])}")
-    if not sent:
-        return Finding(question, "proved", "no file of the model left")
-    told = sorted({one["clearance"] for one in sent.values()})
-    status: Status = "open" if SCANNED[None] in told else "proved"
-    return Finding(question, status, f"{len(sent)} files, sent as training left them, byte by byte; {'; '.join(told)}")
+        return "broken", f"other bytes than training left: {', '.join(others[:5])}"
+    clearances = sorted({one["clearance"] for _, one in sent})
+    told = f"{count} files, sent as training left them, byte by byte; {'; '.join(clearances)}"
+    if unproved := trail.unproved(told):
+        return unproved
+    if trail.ledger and trail.ledger[0] == "broken":
+        return "open", f"{told}; and of others nobody knows: the list of what left is not as it was written"
+    return "open" if SCANNED[None] in clearances else "proved", told
 
 
-def _of_job(trail: Trail) -> Finding:
-    question, training = "Could training send anything by itself?", trail.record["training"]
-    if trail.tells_another(of_scan=False):
-        return Finding(question, "broken", _ANOTHER)
+def _of_job(trail: Trail) -> Answer:
+    training = trail.record["training"]
+    if another := trail.another(of_scan=False):
+        return another
     if training is None:
         began = (trail.record["validation"] or {}).get("success")
-        told = "nothing is on record of what its job saw" if began else "nothing was trained"
-        return Finding(question, "open" if began else "proved", told)
-    if lost := trail.lost(question, f"network {training.get('network')}"):
-        return lost
-    if training.get("network") == "none":
-        return Finding(question, "proved", f"no: its job saw no network but its own loopback, {NO_LENDER}")
-    if training.get("network") == "proxy":
+        return "open", "nothing is on record of what its job saw" if began else "by the run record nothing was trained"
+    network = training.get("network")
+    found = f"its job ({training['backend']}) shared a network; who watches that?"
+    if network == "none":
+        found = f"no: its job saw no network but its own loopback, {NO_LENDER}"
+    elif network == "proxy":
         to, refused = training["destinations"]["allowed"], sum(training["destinations"]["refused"].values())
         found = f"no: its proxy led to the site's stores alone ({', '.join(to)}); {refused} requests to others refused"
-        return Finding(question, "proved", f"{found}, {NO_LENDER}")
-    return Finding(question, "open", f"its job ({training['backend']}) shared a network; who watches that?")
+        found = f"{found}, {NO_LENDER}"
+    return trail.unproved(found) or ("proved" if network in ("none", "proxy") else "open", found)
 
 
-def _of_decision(site: Site, trail: Trail) -> Iterator[Finding]:
-    """Yield whether the verdict on record is the one that was signed, over what training left."""
-    record, trained, question = trail.record, trail.trained, "Is the verdict the one that was signed?"
-    if not record["decision"]:
-        return
-    try:
-        story = ledger_of(site, record["model"], record["run_key"]).newest()
-    except (BackendUnavailable, AccessRefused):
-        raise
-    except InsituError as error:
-        yield Finding(question, "broken", error.what)
-        return
+def _of_decision(trail: Trail) -> Answer | None:
+    """Return whether the verdict on record is the one that was signed, over what training left."""
+    record, trained, story, decision = trail.record, trail.trained, trail.story, trail.record["decision"]
     if story is None:
-        yield Finding(question, "open", "no decision is kept at the site")
-        return
-    signed, told = story.gate.record, record["decision"]["verdict"]
+        judged = decision or trained
+        return ("open", "no decision is kept at the site") if judged else None
+    if decision is None:  # a run may have ended just when the gate had signed, not after that
+        status: Status = "broken" if record["publication"] or record["state"] in FINAL_STATES else "open"
+        return status, f"the run record tells none, and {story.gate.record.verdict} is signed"
+    signed, told = story.gate.record, decision["verdict"]
     # A limit may reject afterwards what the gate has let pass.
     if signed.verdict != told and (told != "reject" or record["publication"]):
-        yield Finding(question, "broken", f"the run record tells another verdict than {signed.verdict}")
-    elif lost := trail.lost(question, f"{told}, over metrics that nothing proves"):
-        yield lost
-    elif trained and digest_of(trained) != signed.evidence:
-        yield Finding(question, "broken", "it was over something else than what training left by its journal")
-    elif trained and not _tells_metrics(record["training"], significant(trained["metrics"])):
-        yield Finding(question, "broken", "the run record tells other metrics than were judged")
-    else:
-        yield Finding(question, "proved", f"{signed.verdict}, signed at {signed.when} over the metrics on record")
+        return "broken", f"the run record tells another verdict than {signed.verdict}"
+    if lost := trail.lost(f"{told}, over metrics that nothing proves"):
+        return lost
+    if trained and digest_of(trained) != signed.evidence:
+        return "broken", "it was over something else than what training left by its journal"
+    if trained and not _tells_metrics(record["training"] or {}, significant(trained["metrics"])):
+        return "broken", "the run record tells other metrics than were judged"
+    return "proved", f"{signed.verdict}, signed at {signed.when} over the metrics on record"
 
 
 def _tells_metrics(told: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    return bool(told.get("compared", metrics) == metrics and told["metrics"] == metrics["challenger"])
+    return bool(told.get("compared", metrics) == metrics and told.get("metrics") == metrics["challenger"])
 
 
-def _of_names(site: Site, record: Mapping[str, Any], journal: Journal) -> Iterator[Finding]:
-    """Yield whether the names in the statement are those of the batch, where it has any."""
-    said, names = journal.entry(NAMES), [blob["name"] for blob in record["batch"]["manifest"]["blobs"]]
-    if not said:
-        return
-    question = "Are the blobs that the statement names those of the batch?"
-    if said == names or (site.keys.trusted() and said == outward(names, "keyed", site.keys.own())):
-        yield Finding(question, "proved", f"all {len(names)}, name by name")
-    else:
-        yield Finding(question, "open", "they are named under another key than the site has now")
+def _of_names(trail: Trail) -> Answer | None:
+    """Return whether the names in the statement are those of the batch, where it has any."""
+    if not (said := trail.journal.entry(NAMES)):
+        return None
+    names, keys = [blob["name"] for blob in trail.record["batch"]["manifest"]["blobs"]], trail.site.keys
+    if said == names or (keys.trusted() and said == outward(names, "keyed", keys.own())):
+        return "proved", f"all {len(names)}, name by name"
+    return "open", "they are named under another key than the site has now"
 
 
-def _of_account(site: Site, record: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield how much what left of the dataset could hold: of this run, and of all together."""
-    capacity = (record["residency"] or {}).get("capacity")
+def _of_account(trail: Trail) -> Answer | None:
+    """Return how much what left of the dataset could hold: of this run, and of all together."""
+    record, capacity = trail.record, (trail.record["residency"] or {}).get("capacity")
     if not capacity:
-        return
+        return None
     container = record["batch"]["manifest"]["container"]
-    question = "How many rows could have left, whatever the encoding?"
-    entries = Account(site.state, container).entries()
+    entries = Account(trail.site.state, container).entries()
     mine = next((one["rows"] for one in entries if one["run_key"] == record["run_key"]), 0)
-    if record["publication"] and 0 < mine < capacity["rows"]:
-        yield Finding(question, "broken", f"the account of {container} tells of less than the run record does")
-        return
+    if record["publication"] and mine < capacity["rows"]:
+        return "broken", f"the account of {container} tells of less than the run record does"
     total = sum(one["rows"] for one in entries)
     told = f"room {room_of(capacity)}; of it left {mine:,} rows' worth"
     account = f"of {container} by {len(entries)} runs {total:,} ({total / max(1, capacity['of']):.2%})"
     limits = "; an upper estimate, for the bits of a row are one; and that account is not signed"
-    yield Finding(question, "estimated", f"{told}; {account}{limits}")
+    return "estimated", f"{told}; {account}{limits}"
 
 
-def _of_image(site: Site, trail: Trail) -> Iterator[Finding]:
-    record, question = trail.record, "Is the published image what its statements say?"
-    if record["publication"] is None:
-        yield Finding(question, "proved", "no image was published")
-        return
-    images, digest, trusted = site.registry(record["model"]), record["publication"]["digest"], site.keys.trusted()
-    if trail.pruned and images.resolve(digest) is None:
-        told = f"it was pruned: {images.name} has neither it nor its signed statements, which nobody can look at here"
-        yield Finding(question, "open", f"{told}; whoever has a copy of {digest} may ask `insitu verify`")
-        return
-    published = datetime.fromisoformat(record["finished"])
-    try:
-        verified = verify_image(images, digest, trusted, now=published)
-        found = list(attestations(images, digest, trusted))
-    except (BackendUnavailable, AccessRefused):
-        raise
-    except InsituError as error:
-        yield Finding(question, "broken", error.what)
-        return
-    yield Finding(question, "proved", f"{verified.hashed_bytes:,} bytes hashed; {'; '.join(verified.proved[1:3])}")
-    until = (record["decision"].get("approval") or {}).get("expires")
-    if until and datetime.fromisoformat(until).astimezone(UTC) < datetime.now(UTC):
-        yield Finding("May the image still be used?", "open", f"what a person decided held until {until}")
-    question = "Does the residency statement say what is on record?"
+def _of_image(trail: Trail) -> Answer:
+    if trail.record["publication"] is None:
+        parts = [one for one in trail.entries if one["what"].startswith(("image ", "attestation"))]
+        parts += [one for one in trail.entries if one["clearance"] == PUBLISHED]
+        if parts:
+            return "open", f"parts of an image left ({len(parts)} objects); the record names no publication"
+        return trail.nothing("no image was published")
+    if (verified := trail.verified) is None:
+        place, digest = trail.site.registry(trail.record["model"]).name, trail.record["publication"]["digest"]
+        told = f"it was pruned: {place} has neither it nor its signed statements, which nobody can look at here"
+        return "open", f"{told}; whoever has a copy of {digest} may ask `insitu verify`"
+    if isinstance(verified, str):
+        return "broken", verified
+    return "proved", f"{verified.hashed_bytes:,} bytes hashed; {'; '.join(verified.proved[1:3])}"
+
+
+def _of_use(trail: Trail) -> Answer | None:
+    if isinstance(trail.verified, Verified) and trail.verified.ended:
+        return "open", f"what a person decided held until {trail.verified.ended}"
+    return None
+
+
+def _of_statement(trail: Trail) -> Answer | None:
+    if not isinstance(verified := trail.verified, Verified):
+        return None
+    images, trusted = trail.site.registry(trail.record["model"]), trail.site.keys.trusted()
+    found = attestations(images, verified.digest, trusted)
     said = [one.predicate for one in found if isinstance(one, Attested) and one.kind == RESIDENCY]
     if not said:
-        yield Finding(question, "open", "the image has none")
-    elif lost := trail.lost(question, "nothing of what the statement says"):
-        yield lost
-    elif any(one != said_about_residency(trail.journal) for one in said):
-        yield Finding(question, "broken", "it says something else than the run's record")
-    else:
-        yield Finding(question, "proved", f"it does, signed by key {verified.keys[0][:12]}")
+        return "open", "the image has none"
+    if lost := trail.lost("nothing of what the statement says"):
+        return lost
+    told = said_about_residency(trail.journal)
+    own = {"not_checked": told["not_checked"]}  # words of the insitu that signed, which may be an earlier one
+    if any({**one, **own} != told for one in said):
+        return "broken", "it says something else than the run's record"
+    return "proved", f"it does, signed by key {verified.keys[0][:12]}"
+
+
+_QUESTIONS: Mapping[str, Callable[[Trail], Answer | None]] = {
+    "What is left of the run?": Trail.of_pruning,
+    "Is the list of what left whole?": lambda trail: trail.ledger,
+    "Does the model hold records of the data?": _of_scan,
+    "What did a person let leave?": _of_waivers,
+    "Are the files that left those that were scanned?": _of_files,
+    "Could training send anything by itself?": _of_job,
+    "Is the verdict the one that was signed?": _of_decision,
+    "Is the published image what its statements say?": _of_image,
+    "May the image still be used?": _of_use,
+    "Does the residency statement say what is on record?": _of_statement,
+    "Are the blobs that the statement names those of the batch?": _of_names,
+    "How many rows could have left, whatever the encoding?": _of_account,
+}

@@ -13,12 +13,13 @@ from insitu.decisions import Record, digest_of
 from insitu.egress import EGRESS, HEAD, SIGNED, Door
 from insitu.images.transfer import Sent
 from insitu.journal import Journal
+from insitu.residency.account import Account
 from insitu.residency.ledger import head, signed_head
 from insitu.rulings import ledger_of
 from insitu.wiring import Site
 
 FILE, KEY = "a" * 64, key_of(1)
-SCAN = {
+SCAN: dict[str, Any] = {
     "verdict": "clear", "rows": 10, "rows_looked_for": 10, "rows_found": 0, "cells_found": 0, "bytes_scanned": 99,
     "capacity": {"rows": 2, "of": 10, "share": 0.2, "compressed_bytes": 25, "bits_per_row": 100.0},
 }  # fmt: skip
@@ -55,6 +56,7 @@ def site(tmp_path: Path) -> Site:
         evidence=digest_of(TRAINED), champion=None, verdict="promote", reasons=(), settings={}, who="insitu", when=when,
     )  # fmt: skip
     ledger_of(made, "flights", KEY).keep(judged)
+    Account(made.state, "flights").take(KEY, "flights", SCAN["capacity"]["rows"])
     prune_all(made, do_it=True)
     return made
 

@@ -5,13 +5,13 @@ Everything heavy is imported inside commands, so that `insitu --help` answers at
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import logging
 import os
 import signal
 import sys
+from atexit import register as at_exit
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def main() -> None:
     """
     # What is imported stays: looking through it takes a quarter of a quick command, half of that at its end.
     gc.set_threshold(50_000)
-    atexit.register(gc.freeze)
+    at_exit(gc.freeze)
 
 
 @main.command()

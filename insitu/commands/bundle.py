@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from insitu.leases import alone_with
 from insitu.options import json_option, maybe_project_option, model_argument, project_option, site_option
 
 if TYPE_CHECKING:
@@ -190,6 +189,8 @@ def _target(site: Site | None, file: Path, to: str | None) -> Iterator[tuple[Ima
             found=f"an image of {model!a}" + ("" if site else ", and no project"),
             wanted="--to oci:FOLDER or HOST/REPOSITORY, or the project that has this model",
         )
+    from insitu.leases import alone_with
+
     with alone_with(site.state, f"champions/{model}"):
         yield site.registry(model), (LATEST,) if CHAMPION in site.models.aliases(model) else ()
 

@@ -183,6 +183,7 @@ def _pruned_apart(site: Site, variable: str, value: str) -> int | None:
     def work() -> None:
         os.environ[variable] = value
         prune_all(site, do_it=True)
+        os._exit(0)  # not through what this process's threads have registered for its own end
 
     process = get_context("fork").Process(target=work)
     process.start()

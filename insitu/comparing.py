@@ -14,11 +14,12 @@ from uuid import uuid4
 from insitu.batch import Batch
 from insitu.errors import UsageError
 from insitu.gate import gain
+from insitu.joblog import LogRelay
 from insitu.lineage import Records, significant
 from insitu.ports import ModelVersion
 from insitu.runs import Run, read_manifest
 from insitu.settings import ModelSettings
-from insitu.training import LogRelay, do_job, job_spec
+from insitu.training import do_job, job_spec
 from insitu.wiring import Site
 
 NOTE = (

@@ -12,6 +12,9 @@ from insitu.batch import Blob
 from insitu.errors import InsituError
 from insitu.settings import DeployTarget
 
+RUN_KEY = "insitu.run_key"
+"""The tag by which jobs, experiments and registered versions tell of their run."""
+
 
 class BlobStore(Protocol):
     """One container of blobs; names are relative POSIX paths.

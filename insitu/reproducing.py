@@ -18,12 +18,13 @@ from typing import Any
 from insitu.batch import Batch
 from insitu.building import assemble_again
 from insitu.errors import UsageError
+from insitu.joblog import LogRelay
 from insitu.journal import Journal
 from insitu.lineage import Records, significant
 from insitu.release import image_spec
 from insitu.runs import Run
 from insitu.settings import ModelSettings, with_params
-from insitu.training import INPUTS, LogRelay, do_job, job_spec
+from insitu.training import INPUTS, do_job, job_spec
 from insitu.wiring import Site
 
 _MAKE_THE_MODEL = ("target", "data", "train")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,20 +22,13 @@ from insitu.errors import (
     TrainingFailed,
 )
 from insitu.interrupts import heed
+from insitu.joblog import LogRelay
 from insitu.journal import Journal
-from insitu.ports import JobPhase, JobStatus, ModelVersion, TrainingJobs
+from insitu.ports import RUN_KEY, JobPhase, JobStatus, ModelVersion, TrainingJobs
 from insitu.runs import Run
 from insitu.wiring import CHAMPION
 
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[^\t\x20-\x7e\xa0-\U0010ffff]")
-_PROGRESS = re.compile(r"::progress (\d(?:\.\d+)?)( .*)?")
-_TRACEBACK = b"Traceback (most recent call last)"
-_LINE_END = re.compile(rb"[\r\n]")  # progress bars end their lines with a carriage return
-_MAX_LINE_CHARS = 500
 _SLOWER = 1.5
-
-_RUN_KEY = "insitu.run_key"
-"""The tag by which a registered version tells of its run."""
 
 INPUTS = "inputs"
 """The journal's name of what a run was made of: its key is a hash over it."""
@@ -101,54 +93,6 @@ def told_of_export(onnx: Mapping[str, Any] | None) -> str:
     rows = f" on {onnx['rows']:,} rows" if "rows" in onnx else ""  # of a run from before they were counted
     but = ", ".join(onnx.get("blanks", ()))
     return f"the export answers as the model does{rows}" + (f"; not without {but}" if but else "")
-
-
-@dataclass
-class LogRelay:
-    """Passes complete log lines on, without escapes, tracebacks or floods.
-
-    A traceback may quote rows, and where its message ends cannot be told: from there to the next
-    progress line everything stays in the log on site, and a note takes its place.
-    """
-
-    on_line: Callable[[str], None]
-    on_progress: Callable[[float], None]
-    max_lines: int = 500
-    on_phase: Callable[[JobPhase], None] = lambda _: None
-    _rest: bytes = field(default=b"", init=False)
-    _lines: int = field(default=0, init=False)
-    _withheld: bool = field(default=False, init=False)
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the log."""
-        *lines, rest = _LINE_END.split(self._rest + data)
-        for line in lines:
-            self._pass_on(line)
-        self._withhold_from(rest)
-        self._rest = rest[-4 * _MAX_LINE_CHARS :]  # the end of a long line: what it becomes is seen there
-
-    def _pass_on(self, line: bytes) -> None:
-        text = _CONTROL.sub("", line[: 4 * _MAX_LINE_CHARS].decode(errors="replace"))[:_MAX_LINE_CHARS]
-        if match := _PROGRESS.fullmatch(text):
-            self._withheld = False
-            fraction = min(1.0, float(match[1]))
-            self.on_progress(fraction)
-            self._emit(f"{fraction:.0%}{match[2] or ''}")
-        self._withhold_from(line)
-        if text.strip() and not self._withheld and not match:
-            self._emit(text)
-
-    def _withhold_from(self, line: bytes) -> None:
-        if _TRACEBACK in line and not self._withheld:
-            self._emit("(a traceback follows; it is kept in the log on site)")
-            self._withheld = True
-
-    def _emit(self, line: str) -> None:
-        self._lines += 1
-        if self._lines <= self.max_lines:
-            self.on_line(line)
-        elif self._lines == self.max_lines + 1:
-            self.on_line(f"(more than {self.max_lines} lines: the rest is in the log on site)")
 
 
 def train_challenger(run: Run, relay: LogRelay) -> Trained:
@@ -272,7 +216,7 @@ def _require_same_target(run: Run, champion: ModelVersion) -> None:
 
     What its run was made of is on site. A champion without it, of an older insitu, is taken at its word.
     """
-    key = champion.tags.get(_RUN_KEY)
+    key = champion.tags.get(RUN_KEY)
     inputs = Journal(run.site.state, run.model.name, key).entry(INPUTS) if key else None
     then, now = inputs["settings"]["target"] if inputs else None, run.model.target.model_dump(mode="json")
     if then is not None and (changed := sorted(k for k in {*then, *now} if then.get(k) != now.get(k))):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from insitu.joblog import LogRelay
 from insitu.residency.statement import waivers_of
 from insitu.runs import Run
-from insitu.training import LogRelay, Trained, is_kept, train_challenger
+from insitu.training import Trained, is_kept, train_challenger
 from tasks.policy import verb
 from tasks.progress import ProgressArtifact
 from tasks.ready import look_again

@@ -26,9 +26,9 @@ def reproduce(project: Path, model: str, version: str, site: str, as_json: bool)
     Metrics and the digest of the image. Nothing that is recorded, registered or published is touched. Exit code 0
     when they are equal, else 1; what differs is named.
     """
+    from insitu.joblog import LogRelay
     from insitu.reproducing import reproduce as again
     from insitu.settings import load_settings
-    from insitu.training import LogRelay
     from insitu.wiring import open_site
 
     settings, wanted = load_settings(project, site, model, os.environ)

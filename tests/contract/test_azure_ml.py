@@ -25,10 +25,11 @@ from insitu.adapters.azure.workspace import Workspace
 from insitu.adapters.remote import STATE_VARIABLE
 from insitu.adapters.staging import on_the_machine, state_spec
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, RegistryFailed, TrainingFailed
+from insitu.joblog import LogRelay
 from insitu.jobstate import JobState
 from insitu.ports import JobStatus
 from insitu.settings import AzureMlTraining
-from insitu.training import LogRelay, do_job
+from insitu.training import do_job
 from insitu.twin.estate import Estate
 from insitu.twin.faults import Fault
 

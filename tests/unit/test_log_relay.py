@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insitu.errors import BackendUnavailable, BlobChanged, InsituError, TrainingFailed
+from insitu.joblog import LogRelay
 from insitu.leases import only_run
 from insitu.ports import JobPhase, JobStatus, ModelVersion
 from insitu.runs import Run, open_run
-from insitu.training import LogRelay, train_challenger
+from insitu.training import train_challenger
 
 TRACEBACK = b"""Traceback (most recent call last):
   File "train.py", line 3, in <module>

@@ -21,13 +21,12 @@ from insitu.crashpoints import crashpoint
 from insitu.egress import Door
 from insitu.errors import InsituError, TrainingFailed
 from insitu.journal import Journal
-from insitu.ports import BlobStore, Check, JobPhase, JobState, JobStatus
+from insitu.ports import RUN_KEY, BlobStore, Check, JobPhase, JobState, JobStatus
 from insitu.settings import AzureMlTraining, SiteSettings
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
-RUN_KEY = "insitu.run_key"
 _ENDED: dict[str, JobState] = {"Completed": "completed", "Failed": "failed", "Canceled": "canceled"}
 _PHASES: dict[str, JobPhase] = {
     "NotStarted": "queued",

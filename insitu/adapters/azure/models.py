@@ -26,7 +26,7 @@ from insitu.adapters.azure.workspace import Workspace, open_workspace
 from insitu.crashpoints import crashpoint
 from insitu.errors import BlobExists, BlobNotFound, InsituError, RegistryFailed, StateDamaged
 from insitu.journal import read_json, write_json
-from insitu.ports import BlobStore, Check, ModelVersion
+from insitu.ports import RUN_KEY, BlobStore, Check, ModelVersion
 from insitu.settings import AzureMlModels as ModelsSettings
 from insitu.settings import AzureMlTraining, SiteSettings
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Model
 
-RUN_KEY = "insitu.run_key"
 _ALIAS = "insitu.alias."
 _ASSET = "mlflow_model"
 

@@ -21,12 +21,11 @@ from azure.core.rest import HttpRequest
 from insitu.adapters.azure.answers import OPTIONS, translated
 from insitu.adapters.azure.workspace import Workspace
 from insitu.errors import BackendUnavailable, InsituError, RegistryFailed
-from insitu.ports import Check
+from insitu.ports import RUN_KEY, Check
 from insitu.readiness import failed_check
 
 log = logging.getLogger(__name__)
 
-RUN_KEY = "insitu.run_key"
 _METRIC = "metric."
 
 

@@ -15,12 +15,11 @@ from urllib.parse import unquote, urlparse
 
 from insitu.crashpoints import crashpoint
 from insitu.errors import BackendUnavailable, RegistryFailed, StorageFull
-from insitu.ports import ModelVersion
+from insitu.ports import RUN_KEY, ModelVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-RUN_KEY = "insitu.run_key"
 ARCHIVED = "insitu.archived"
 
 

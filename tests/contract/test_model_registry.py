@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -224,6 +226,7 @@ def test_a_version_that_is_removed_is_gone_with_its_files_and_its_number_is_not_
 REGISTER = """
 import json, sys
 from pathlib import Path
+from threading import Barrier
 from insitu.adapters.local.models import MlflowModels
 
 uri, artifacts, folder, tags = sys.argv[1:]
@@ -253,3 +256,22 @@ def test_a_kill_while_registering_leaves_one_version_after_the_next_start(
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
         assert database.execute("SELECT status FROM runs").fetchone() == ("FINISHED",)
         assert database.execute("SELECT key, value FROM metrics").fetchall() == [("roc_auc", 0.71)]
+
+
+def test_the_first_runs_of_several_models_make_one_database(tmp_path: Path) -> None:
+    def record(model: str, all_here: Barrier) -> None:
+        models = MlflowModels(*place_of(tmp_path))
+        all_here.wait(60)
+        models.record(model, "a" * 64, "job", TAGS)
+        os._exit(0)
+
+    import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401 - so that they begin at one time
+
+    forked = get_context("fork")
+    all_here = forked.Barrier(3)
+    first = [forked.Process(target=record, args=(f"model-{number}", all_here)) for number in range(3)]
+    for process in first:
+        process.start()
+    for process in first:
+        process.join()
+    assert [process.exitcode for process in first] == [0, 0, 0]

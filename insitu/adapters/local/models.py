@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOSPC
-from functools import cached_property
+from fcntl import LOCK_EX, flock
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -50,9 +51,14 @@ class MlflowModels:
     def _client(self) -> MlflowClient:
         from mlflow import MlflowClient
 
-        if self._database is not None:
-            self._database.parent.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        make = partial(MlflowClient, tracking_uri=self.uri, registry_uri=self.uri)
+        if self._database is None:
+            return make()
+        self._database.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(self._database.parent):  # MLflow makes its tables without looking who else does
+            client = make()
+            client.search_registered_models(max_results=1)
+        return client
 
     @property
     def place(self) -> str:
@@ -198,6 +204,17 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 def _version(version: Any) -> ModelVersion:
     return ModelVersion(version.name, str(version.version), version.source, dict(version.tags))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    # The folder itself is locked: who may only read can do that, too.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        flock(lock, LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager

@@ -162,8 +162,9 @@ def _of_decision(trail: Trail) -> Answer | None:
     """Return whether the verdict on record is the one that was signed, over what training left."""
     record, trained, story, decision = trail.record, trail.trained, trail.story, trail.record["decision"]
     if story is None:
-        judged = decision or trained
-        return ("open", "no decision is kept at the site") if judged else None
+        if record["publication"] and not trail.pruned:
+            return "broken", "it was published, and no decision about it is kept at the site"
+        return ("open", "no decision is kept at the site") if decision or trained else None
     if decision is None:  # a run may have ended just when the gate had signed, not after that
         status: Status = "broken" if record["publication"] or record["state"] in FINAL_STATES else "open"
         return status, f"the run record tells none, and {story.gate.record.verdict} is signed"
@@ -252,6 +253,7 @@ def _of_statement(trail: Trail) -> Answer | None:
 
 _QUESTIONS: Mapping[str, Callable[[Trail], Answer | None]] = {
     "What is left of the run?": Trail.of_pruning,
+    "Is the run record as it was written?": lambda trail: trail.signed,
     "Is the list of what left whole?": lambda trail: trail.ledger,
     "Does the model hold records of the data?": _of_scan,
     "What did a person let leave?": _of_waivers,

@@ -12,6 +12,7 @@ from insitu.egress import EGRESS, HEAD, SIGNED
 from insitu.errors import AccessRefused, BackendUnavailable, InsituError, StateDamaged
 from insitu.journal import Journal
 from insitu.lineage import significant
+from insitu.recorded import RECORD, SIGNATURE, require_signed
 from insitu.residency.ledger import FIELDS, entries_since, require_whole
 from insitu.residency.statement import residency_of
 from insitu.rulings import ledger_of
@@ -66,6 +67,20 @@ class Trail:
         if not value or not isinstance(value, Mapping):
             raise ValueError(type(value))
         return value
+
+    @cached_property
+    def signed(self) -> Answer:
+        """Whether the run record is the one that the site wrote, which all that it tells by itself hangs on."""
+        kept, order = self.journal.entry(RECORD) or {}, self.record.get("rollback")
+        try:
+            require_signed(kept, self.site.keys.trusted())
+        except StateDamaged as error:
+            # What is published has a decision, so the site's key was there to sign the record, too.
+            is_due = self.record.get(SIGNATURE) or self.record["publication"]
+            return ("broken" if is_due else "open"), error.what
+        if self.record != (kept | {"rollback": order} if order else kept):
+            return "broken", "there is another one of the same run key"
+        return "proved", "every field as it was signed"
 
     @cached_property
     def story(self) -> Story | None:

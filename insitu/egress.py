@@ -30,6 +30,7 @@ from insitu.images.statements import TITLES
 from insitu.images.transfer import Sent
 from insitu.journal import Journal
 from insitu.ports import Descriptor, ImageRegistry
+from insitu.recorded import RECORD
 from insitu.residency.code import require_code
 from insitu.residency.ledger import entries_since, extended, require_whole, signed_head
 from insitu.residency.rules import require_annotations, require_facts, require_labels, require_tags
@@ -159,7 +160,7 @@ def sign_ledger(journal: Journal, keys: Keys) -> None:
     with suppress(SettingsError, StateDamaged):
         key = keys.own()
         require_whole(entries)
-        is_new = before is None and journal.entry("record") is None
+        is_new = before is None and journal.entry(RECORD) is None
         if is_new or (before and entries_since(entries, journal.key, before, keys.trusted())):
             journal.keep(HEAD, signed_head(entries, journal.key, now, key))
 

@@ -14,6 +14,7 @@ from insitu.errors import DataError, InsituError, UsageError
 from insitu.gate import PUBLISHED
 from insitu.journal import Journal, read_json
 from insitu.ports import BlobStore
+from insitu.recorded import RECORD, keep_record
 from insitu.residency.statement import residency_of
 from insitu.rulings import standing_of
 from insitu.runs import Run
@@ -55,7 +56,7 @@ def significant(value: Any, digits: int = 4) -> Any:
 
 def finished(run: Run) -> dict[str, Any] | None:
     """Return the record of a run that has nothing left to do; None when there is work."""
-    record: dict[str, Any] | None = run.journal.entry("record")
+    record: dict[str, Any] | None = run.journal.entry(RECORD)
     if record is None:
         return None
     ended = record["state"] in FINAL_STATES
@@ -87,7 +88,7 @@ def _lacks_deployment(run: Run, record: Mapping[str, Any]) -> bool:
 
 
 def close(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
-    """Write the run's record and return it; bad data and a stop have end states of their own."""
+    """Write the run's record, signed, and return it; bad data and a stop have end states of their own."""
     if isinstance(error, DataError):
         state = "ValidationFailed"
     elif error is not None and not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled from the UI
@@ -96,9 +97,7 @@ def close(run: Run, state: str, error: BaseException | None = None) -> dict[str,
             InsituError("the run was stopped", next_action="start it again: it goes on where it was"),
         )
     sign_ledger(run.journal, run.site.keys)
-    record = summarise(run, state, error)
-    run.journal.keep("record", record)
-    return record
+    return keep_record(run.journal, run.site.keys, summarise(run, state, error))
 
 
 def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def summarise(run: Run, state: str, error: BaseException | None = None) -> dict[
 
 def _publication_before(run: Run) -> dict[str, Any] | None:
     """Return the publication that the record has: what goes to one more registry is published all the while."""
-    record = run.journal.entry("record") or {}
+    record = run.journal.entry(RECORD) or {}
     publication: dict[str, Any] | None = record.get("publication")
     return None if "pruned" in record else publication
 
@@ -213,7 +212,7 @@ class Records:
 
     def of_model(self, model: str) -> list[dict[str, Any]]:
         """Return every record of *model*, oldest first; its `rollback` is the order that has withdrawn its version."""
-        names = (name for name in self.state.names(f"runs/{model}/") if name.endswith("/record.json"))
+        names = (name for name in self.state.names(f"runs/{model}/") if name.endswith(f"/{RECORD}.json"))
         records = sorted((read_json(self.state, name) for name in names), key=_age)
         gone = withdrawals.gone(withdrawals.told(self.state, model))
         orders = ((one, gone.get(_version_of(one))) for one in records)

@@ -24,12 +24,13 @@ from insitu.crashpoints import crashpoint
 from insitu.decisions import iso
 from insitu.errors import ImageFailed, RunUnderWay, UsageError
 from insitu.images.manifest import parts_of
-from insitu.journal import write_json
+from insitu.journal import Journal
 from insitu.leases import PRUNING, Lease, alone_with, only_run
 from insitu.leftovers import leftovers
-from insitu.ports import BlobStore, Descriptor, ImageRegistry, ModelVersion
+from insitu.ports import Descriptor, ImageRegistry, ModelVersion
+from insitu.recorded import change_record
 from insitu.removal import Going, Item, Stay, delete, forget, size_of
-from insitu.retention import RECORD, TRAIL, PastRun, past_runs, reasons, uses
+from insitu.retention import RECORD_FILE, TRAIL, PastRun, past_runs, reasons, uses
 from insitu.settings import RetentionSettings
 from insitu.wiring import Site
 
@@ -161,7 +162,7 @@ class _Finder:
         item = partial(Item, model=run.model, of=str(run), why=f"{(self._now - run.ended).days} days old, not needed")
         items = [item(*found) for look in (self._images, self._version, self._job, self._state) for found in look(run)]
         is_noted = not run.record or "pruned" in run.record
-        return Going(tuple(items), (lambda: None) if is_noted else partial(_note, self._site.state, run, self._now))
+        return Going(tuple(items), (lambda: None) if is_noted else partial(_note, self._site, run, self._now))
 
     def own_bytes(self, run: PastRun) -> int:
         """Return what job and journal of the run take."""
@@ -198,14 +199,14 @@ class _Finder:
         blobs += self._job_blobs.get(run.key, ())
         if days and "pruned" in run.record and self._now - run.ended >= timedelta(days=days):
             blobs += self._site.state.list(f"decisions/{run.model}/{run.key}/")
-            blobs += [blob for blob in run.blobs if blob.name in trail and not blob.name.endswith(RECORD)]
-            blobs += [blob for blob in run.blobs if blob.name.endswith(RECORD)]  # which says that there is more
+            blobs += [blob for blob in run.blobs if blob.name in trail and not blob.name.endswith(RECORD_FILE)]
+            blobs += [blob for blob in run.blobs if blob.name.endswith(RECORD_FILE)]  # which says that there is more
         if blobs:
             yield "state", folder, sum(blob.size_bytes for blob in blobs), partial(forget, self._site.state, blobs)
 
 
-def _note(state: BlobStore, run: PastRun, now: datetime) -> None:
-    write_json(state, f"runs/{run.model}/{run.key}/{RECORD}", {**run.record, "pruned": iso(now)})
+def _note(site: Site, run: PastRun, now: datetime) -> None:
+    change_record(Journal(site.state, run.model, run.key), site.keys, run.record, pruned=iso(now))
 
 
 def _remove_image(images: ImageRegistry, run: PastRun) -> None:

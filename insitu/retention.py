@@ -15,14 +15,15 @@ from insitu.errors import InsituError, UsageError
 from insitu.journal import read_json
 from insitu.leases import is_over, look, of_model
 from insitu.ports import ImageRegistry
+from insitu.recorded import RECORD
 from insitu.rollback import way_back
 from insitu.rulings import ledger_of
 from insitu.settings import RetentionSettings
 from insitu.wiring import CHAMPION, Site
 
-RECORD = "record.json"
+RECORD_FILE = f"{RECORD}.json"
 TRAIL = (
-    *(RECORD, "train.json", "waived.json", "blob-names.json"),
+    *(RECORD_FILE, "train.json", "waived.json", "blob-names.json"),
     *("egress.json", "egress-signed.json", "egress-head.json"),
 )
 """What stays of a run's journal, as an audit trail: its record, what it trained, what was waived, and its ledger."""
@@ -181,7 +182,7 @@ def _open(story: Story, now: datetime) -> Iterator[str]:
 
 
 def _record(site: Site, folder: str, blobs: Sequence[Blob]) -> Mapping[str, Any]:
-    if not any(blob.name == f"{folder}{RECORD}" for blob in blobs):
+    if not any(blob.name == f"{folder}{RECORD_FILE}" for blob in blobs):
         return {}
-    found: Mapping[str, Any] = read_json(site.state, f"{folder}{RECORD}")
+    found: Mapping[str, Any] = read_json(site.state, f"{folder}{RECORD_FILE}")
     return found

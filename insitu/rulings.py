@@ -15,6 +15,7 @@ from insitu.errors import BlobNotFound, DecisionRefused, RunUnderWay, UsageError
 from insitu.gate import PUBLISHED, Decision
 from insitu.journal import Journal
 from insitu.leases import only_run
+from insitu.recorded import RECORD, change_record
 from insitu.runs import Run
 from insitu.wiring import Site
 
@@ -189,11 +190,11 @@ def note_outcome(site: Site, model: str, run_key: str, stands: Standing) -> None
     """Let the record of a run that has ended tell what people have decided since; of one under way it will itself."""
     journal = Journal(site.state, model, run_key)
     with suppress(RunUnderWay, BlobNotFound), only_run(site.state, model, run_key):
-        record: Mapping[str, Any] | None = journal.entry("record")
+        record: Mapping[str, Any] | None = journal.entry(RECORD)
         said = record and record["state"] == "NotPromoted" and record["decision"]
         if record and said and said["verdict"] == stands.basis.record.verdict:  # else the image was beyond a limit
             decision = settled(Decision(**_known(said)), stands)
-            journal.keep("record", {**record, "decision": asdict(decision)})
+            change_record(journal, site.keys, record, decision=asdict(decision))
 
 
 def _known(decision: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from insitu.images.attest import attach_statements
 from insitu.images.described import describe
 from insitu.images.statements import residency
 from insitu.journal import Journal, write_json
+from insitu.recorded import SIGNATURE, keep_record
 from insitu.residency.account import Account
 from insitu.residency.ledger import extended, signed_head
 from insitu.rulings import ledger_of
@@ -30,6 +31,7 @@ from insitu.wiring import Site, open_site
 
 PROJECT, WHEN, GONE = Path(__file__).parents[2], "2026-11-30T12:00:00+00:00", None
 SHORT = {
+    "record": "Is the run record as it was written?",
     "list": "Is the list of what left whole?",
     "scan": "Does the model hold records of the data?",
     "waived": "What did a person let leave?",
@@ -72,8 +74,12 @@ class PastRun:
         return Journal(self.site.state, "tiny", self.judged.run_key)
 
     def tell(self, **changes: Any) -> None:
-        """Alter the record."""
-        self.journal.keep("record", {**(self.journal.entry("record") or {}), **changes})
+        """Let the site have told something else: it signs that, so other evidence has to give it away."""
+        keep_record(self.journal, self.site.keys, {**(self.journal.entry("record") or {}), **changes})
+
+    def forge(self, **changes: Any) -> None:
+        """Alter the record as somebody does who has no key of the site."""
+        self.journal.keep("record", self.journal.entry("record") | changes)
 
     def train(self, **changes: Any) -> None:
         """Let training have left something else, which the gate has signed."""
@@ -131,7 +137,7 @@ def past_run(root: Path, allowed: Record | None = None) -> PastRun:
     return run
 
 
-BEFORE = dict.fromkeys(("list", "scan", "files", "job", "verdict", "image"), "proved") | {
+BEFORE = dict.fromkeys(("record", "list", "scan", "files", "job", "verdict", "image"), "proved") | {
     "statement": "proved",
     "rows": "estimated",
 }
@@ -158,6 +164,21 @@ def garble_entries(run: PastRun) -> None:
 
 Alter = Callable[[PastRun], object]
 CASES: dict[str, tuple[Alter, dict[str, str | None]]] = {
+    "another code": (lambda run: run.forge(code="0" * 64), {"record": "broken"}),
+    "an end that it did not have": (lambda run: run.forge(finished="2026-11-30T12:00:01+00:00"), {"record": "broken"}),
+    "a rollback that nobody ordered": (lambda run: run.forge(rollback={"to": "1"}), {"record": "broken"}),
+    "no signature": (lambda run: run.forge(**{SIGNATURE: None}), {"record": "broken"}),
+    "a signature that is none": (lambda run: run.forge(**{SIGNATURE: [1]}), {"record": "broken"}),
+    "no signature, and no publication": (
+        lambda run: run.forge(**{SIGNATURE: None}, publication=None),
+        {"record": "open", "image": "open", "statement": GONE},
+    ),
+    "its twin of another name": (
+        lambda run: write_json(
+            run.site.state, "runs/tiny/other/record.json", run.journal.entry("record") | {"finished": "2027"}
+        ),
+        {"record": "broken"},
+    ),
     "another scan and network": (lambda run: run.tell(**ANOTHER), {"scan": "broken", "job": "broken"}),
     "the same of a run that has not ended": (
         lambda run: run.tell(**ANOTHER, state="Unfinished"),
@@ -179,9 +200,9 @@ CASES: dict[str, tuple[Alter, dict[str, str | None]]] = {
         lambda run: (run.send((FILE, CLEARED)), run.tell(publication=None)),
         {"statement": GONE},
     ),
-    "no decisions": (lambda run: run.forget_decisions(), UNSIGNED),
+    "no decisions": (lambda run: run.forget_decisions(), UNSIGNED | {"verdict": "broken"}),
     "no verdict": (lambda run: run.tell(decision=None), {"verdict": "broken"}),
-    "neither": (lambda run: (run.forget_decisions(), run.tell(decision=None)), UNSIGNED),
+    "neither": (lambda run: (run.forget_decisions(), run.tell(decision=None)), UNSIGNED | {"verdict": "broken"}),
     "another training and the record with it": (
         lambda run: run.journal.keep("train", {"value": {**TRAINED, "network": "none", "seconds": 2.0}}),
         UNSIGNED | {"verdict": "broken"},

@@ -15,9 +15,10 @@ from small_images import attach, small_image
 
 from insitu.adapters.local.images import LayoutImages
 from insitu.images.manifest import parts_of
-from insitu.journal import write_json
+from insitu.journal import Journal, write_json
 from insitu.ports import ModelVersion
 from insitu.pruning import prune
+from insitu.recorded import keep_record
 from insitu.removal import Item, Stay
 from insitu.reports import page_of, write_private
 from insitu.settings import RetentionSettings, load_site
@@ -86,7 +87,7 @@ def add_run(site: Site, number: int, days: int, model: str = "flights", **change
     audited = ("waived", "blob-names", "egress", "egress-signed", "egress-head")
     for what in ("snapshot", "train", "containerize", "report", *audited):
         write_json(site.state, f"runs/{model}/{key}/{what}.json", {"of": number})
-    write_json(site.state, f"runs/{model}/{key}/record.json", record)
+    record = keep_record(Journal(site.state, model, key), site.keys, record)
     write_json(site.state, f"jobs/{key}/spec.json", {"of": number})
     for path in (
         site.project / "var/jobs" / key / "golden.json",

@@ -82,20 +82,22 @@ def test_what_stays_proves_as_before_and_what_is_gone_is_told(site: Site) -> Non
     assert "neither it nor its signed statements" in told
     assert found.pop("How many rows could have left, whatever the encoding?")[0] == "estimated"
     assert {status for status, _ in found.values()} == {"proved"}
-    assert len(found) == 5
+    assert len(found) == 6  # also the run record: pruned, and signed again
 
 
 def test_without_what_training_left_the_run_record_alone_proves_nothing(site: Site) -> None:
     remove(site, "train")
     found = findings(site)
     assert "what training left, by digests" in found["What is left of the run?"][1].split("gone,")[1]
+    assert found.pop("Is the run record as it was written?")[0] == "proved"
     assert found.pop("Is the list of what left whole?")[0] == "proved"
     assert found.pop("How many rows could have left, whatever the encoding?")[0] == "estimated"
     assert {status for status, _ in found.values()} == {"open"}
     journal = Journal(site.state, "flights", KEY)
     record: dict[str, Any] = {**journal.entry("record")}
     del record["pruned"]
-    journal.keep("record", record)  # nobody pruned it: then somebody else took it away
+    journal.keep("record", record)  # as if nobody had pruned it: then somebody else took it away
+    assert findings(site)["Is the run record as it was written?"][0] == "broken"
     assert not audit(site, "flights", "1").holds
     assert findings(site)["Does the model hold records of the data?"][0] == "broken"
 

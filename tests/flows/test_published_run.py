@@ -33,7 +33,7 @@ CONTRACT = {
     "state": None,
     "seconds": None,
 }
-BEYOND_THE_CONTRACT = {"code", "deployment", "error", "finished", "plan_hash", "residency", "started"}
+BEYOND_THE_CONTRACT = {"code", "deployment", "error", "finished", "plan_hash", "residency", "signature", "started"}
 STEPS = {"snapshot", "ready", "validate", "train", "gate", "register", "containerize", "publish"}
 
 
@@ -320,7 +320,7 @@ def test_an_auditor_sees_what_left_and_what_proves_the_rest(published: Published
     assert job == ("proved" if published.record["training"]["network"] == "none" else "open")
     assert status.pop("How many rows could have left, whatever the encoding?") == "estimated"
     assert set(status.values()) == {"proved"}
-    assert len(status) == 6
+    assert len(status) == 7
     assert not re.search(r"https?://", page.read_text())
     assert "<script" not in page.read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,7 +84,7 @@ def _tagged(data: memoryview, stride: int) -> Iterator[bytes]:
 
 
 def packed_at(data: memoryview, spans: list[tuple[int, int]]) -> int | None:
-    """Return where *data*, outside of *spans*, has a block of bytes that looks compressed or encrypted."""
+    """Return where *data*, outside of *spans* (in order), has a block that looks compressed or encrypted."""
     blocks = len(data) // _BLOCK_BYTES
     for start in range(0, blocks, _BLOCKS_AT_ONCE):
         number = min(_BLOCKS_AT_ONCE, blocks - start)
@@ -91,7 +92,8 @@ def packed_at(data: memoryview, spans: list[tuple[int, int]]) -> int | None:
         flat = np.frombuffer(data[at : at + number * _BLOCK_BYTES], np.uint8).reshape(number, _BLOCK_BYTES)
         for block in np.flatnonzero(_chi_squared(flat) < _EVEN):
             place = at + int(block) * _BLOCK_BYTES
-            if not any(begin < place + _BLOCK_BYTES and place < end for begin, end in spans):
+            beside = bisect(spans, place, key=lambda span: span[1])  # the first that ends behind it
+            if beside == len(spans) or spans[beside][0] >= place + _BLOCK_BYTES:
                 return place
     return None
 

@@ -43,9 +43,10 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{32,}(?:%s[A-Za-z0-9+/_-]{4,})*={0,2}" % 
 _HEX = re.compile(rb"[0-9a-fA-F]{32,}(?:%s[0-9a-fA-F]{2,})*" % _BREAK)
 _BYTE_ESCAPE = rb"\\(?:x|u00)[0-9a-fA-F]{2}"
 _TOKEN = rb"(?:%s|\\[0abfnrtv'\"\\]|[ -\[\]-~])" % _BYTE_ESCAPE
-_QUOTED = re.compile(rb"\"(?:[^\"\\\n]|\\.)*|'(?:[^'\\\n]|\\.)*")
-_UNQUOTED = re.compile(rb"%s{32,}" % _TOKEN)
-_WHOLE = re.compile(rb"(?:%s|\\[^xu]|\\[xu](?=[\s\S]{5})|[^\\])*" % _BYTE_ESCAPE)
+# Possessive, for a repetition that may be undone takes a hundred bytes for each one of the text.
+_QUOTED = re.compile(rb"\"(?:[^\"\\\n]|\\.)*+|'(?:[^'\\\n]|\\.)*+")
+_UNQUOTED = re.compile(rb"%s{32,}+" % _TOKEN)
+_WHOLE = re.compile(rb"(?:%s|\\[^xu]|\\[xu](?=[\s\S]{5})|[^\\])*+" % _BYTE_ESCAPE)
 _ESCAPE = re.compile(_BYTE_ESCAPE)
 _ANY_ESCAPE = re.compile(rb"%s|\\." % _BYTE_ESCAPE)
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")

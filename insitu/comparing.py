@@ -19,7 +19,7 @@ from insitu.lineage import Records, significant
 from insitu.ports import ModelVersion
 from insitu.runs import Run, read_manifest
 from insitu.settings import ModelSettings
-from insitu.training import do_job, job_spec
+from insitu.training import do_job, job_spec, require_same_target
 from insitu.wiring import Site
 
 NOTE = (
@@ -49,14 +49,14 @@ def compare(site: Site, model: ModelSettings, one: str, other: str, batch: str |
     Raises:
         UsageError: There is no such version or batch.
         TrainingFailed: A version cannot be loaded or cannot score the rows.
-        GateFailed: The rows, or the answers, cannot be judged.
+        GateFailed: The rows, or the answers, cannot be judged; a version predicts something else than model.toml says.
     """
     records = Records(site.state)
     first, second = (_made(records, model.name, version) for version in (one, other))
     one, other = (record["model_version"]["version"] for record in (first, second))
     made = {one: first, other: second}
     rows = _rows(site, model, records, list(made.values()), batch)
-    spec = _spec(rows, *(_registered(site, model.name, version) for version in (one, other)))
+    spec = _spec(rows, *(_registered(rows.run, version) for version in (one, other)))
     key = sha256(f"compare {uuid4().hex}".encode()).hexdigest()  # two people may ask the same at once
     try:
         _, result = do_job(rows.run, key, spec, LogRelay(on_line=lambda _: None, on_progress=lambda _: None))
@@ -98,11 +98,13 @@ def _recorded(records: Records, model: ModelSettings, key: str) -> dict[str, Any
     return found[-1]
 
 
-def _registered(site: Site, model: str, version: str) -> dict[str, str]:
-    found: ModelVersion | None = next((v for v in site.models.versions(model) if v.version == version), None)
+def _registered(run: Run, version: str) -> dict[str, str]:
+    models, called = run.site.models, f"{run.model.name} version {version}"
+    found: ModelVersion | None = next((v for v in models.versions(run.model.name) if v.version == version), None)
     if found is None:
-        raise UsageError(f"{model} version {version} is not in {site.models.place}, or archived there")
-    return {"version": version, "folder": str(site.models.folder(found))}
+        raise UsageError(f"{called} is not in {models.place}, or archived there")
+    require_same_target(run, found, called)
+    return {"version": version, "folder": str(models.folder(found))}
 
 
 def _spec(rows: Rows, one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, Any]:

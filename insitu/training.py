@@ -203,7 +203,7 @@ def job_spec(run: Run, champion: ModelVersion | None, share: Share | None) -> di
 def _published(run: Run, champion: ModelVersion) -> dict[str, str]:
     """Return version and folder of the champion; where the gate goes on without it, why it is lost."""
     try:
-        _require_same_target(run, champion)
+        require_same_target(run, champion)
         return {"version": champion.version, "folder": str(run.site.models.folder(champion))}
     except (RegistryFailed, GateFailed) as error:
         if run.model.gate.unusable_champion == "fail":
@@ -211,17 +211,17 @@ def _published(run: Run, champion: ModelVersion) -> dict[str, str]:
         return {"version": champion.version, "lost": error.what}
 
 
-def _require_same_target(run: Run, champion: ModelVersion) -> None:
-    """Raise `GateFailed` when the champion answers another question: its columns would be read as other classes.
+def require_same_target(run: Run, version: ModelVersion, called: str = "the champion") -> None:
+    """Raise `GateFailed` when *version* answers another question: its columns would be read as other classes.
 
-    What its run was made of is on site. A champion without it, of an older insitu, is taken at its word.
+    What its run was made of is on site. A version without it, of an older insitu, is taken at its word.
     """
-    key = champion.tags.get(RUN_KEY)
+    key = version.tags.get(RUN_KEY)
     inputs = Journal(run.site.state, run.model.name, key).entry(INPUTS) if key else None
     then, now = inputs["settings"]["target"] if inputs else None, run.model.target.model_dump(mode="json")
     if then is not None and (changed := sorted(k for k in {*then, *now} if then.get(k) != now.get(k))):
         raise GateFailed(
-            "the champion was trained to predict something else",
+            f"{called} was trained to predict something else",
             found=f"another value of {', '.join(f'target.{name}' for name in changed)} in model.toml",
             wanted="the label that it was trained with",
             next_action="put it back, or see gate.unusable_champion in model.toml",

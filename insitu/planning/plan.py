@@ -14,15 +14,16 @@ from typing import Any
 
 from insitu.budget import foresee
 from insitu.doctor import LIMIT_S, key_check, machine_checks, service_probes, unregistered
-from insitu.errors import InsituError
+from insitu.errors import GateFailed, InsituError
 from insitu.gate import detectable_gain, limit_of
 from insitu.lineage import PLAN, Records, finished, significant
 from insitu.planning.exits import exits_of
 from insitu.planning.forecasts import foretold
-from insitu.ports import Check, ImageRegistry
+from insitu.ports import Check, ImageRegistry, ModelVersion
 from insitu.readiness import AMOUNTS, check_command, check_requirements, forecast, side_by_side
 from insitu.rulings import standing_of
 from insitu.runs import Run
+from insitu.training import require_same_target
 from insitu.wiring import CHAMPION
 
 
@@ -99,6 +100,7 @@ def outlook(run: Run) -> dict[str, Any]:
             "holdout_blobs": len(run.holdout.blobs),
         },
         "champion": champion and champion.version,
+        "lost": champion and _lost(run, champion),
         "unregistered": unregistered(models, run.model.name, records, models.versions(run.model.name)),
         "budget": _budget(run) if champion else None,
         "detectable_gain": _detectable(run, records) if champion else None,
@@ -143,6 +145,15 @@ def _there(registry: ImageRegistry, digests: Sequence[str]) -> dict[str, bool]:
         return {digest: registry.has_blob(digest) for digest in digests}
     except InsituError:
         return {}
+
+
+def _lost(run: Run, champion: ModelVersion) -> dict[str, str] | None:
+    """Return why the challenger cannot meet the champion, and what the gate does then; it is not loaded here."""
+    try:
+        require_same_target(run, champion)
+    except GateFailed as error:
+        return {"why": f"{error.what}: {error.found}", "then": run.model.gate.unusable_champion}
+    return None
 
 
 def _budget(run: Run) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def _judging(plan: Mapping[str, Any]) -> Lines:
     champion = plan["champion"]
     none = "the model registry has no champion" if plan["unregistered"] else "there is no champion yet"
     yield "judge", f"against the champion, v{champion}" if champion else f"alone: {none}"
+    if lost := plan["lost"]:
+        yield "", f"which cannot be met: {lost['why']}; then the gate does: {lost['then']} (gate.unusable_champion)"
     if budget := plan["budget"]:
         told = f"comparison {budget['number']} of the {budget['comparisons']} that these rows allow"
         yield "", f"{told}: spent, so wait for fresh rows" if budget["spent"] else told

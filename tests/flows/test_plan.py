@@ -6,6 +6,8 @@ from pathlib import Path
 
 from flow_helpers import NOBODY_HOME, NewProject, Project, PublishedRun, put_month
 
+from insitu.errors import GateFailed
+
 
 def files(project: Project) -> dict[str, int]:
     paths = (path for path in project.root.rglob("*") if path.is_file())
@@ -54,6 +56,7 @@ def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
     said = project.run("plan", "flights").require(0).out
     assert "3 blobs measured by earlier runs" in said
     assert "against the champion, v1" in said
+    _another_label(project)
     record = project.retrain("--json").require(0).json
     assert (record["run_key"], record["plan_hash"]) == (plan["run_key"], plan["plan_hash"])
     for entry in record["egress"]:  # what the plan has not told does not go
@@ -65,6 +68,20 @@ def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
     assert record["validation"]["drift"]["champion"] == "v1"
     opening = record["validation"]["bytes_read"] - plan["validation"]["bytes_to_read"]
     assert 0 < opening <= 24 << 10  # the footer of the new blob, and small gaps; the others were not even opened
+
+
+def _another_label(project: Project) -> None:
+    """Ask for another label for a while: the champion answers the old question, which plan and comparison tell."""
+    settings = project.root / "models/flights/model.toml"
+    before = settings.read_text()
+    settings.write_text(before.replace("label_above = 15", "label_above = 30"))
+    lost = {
+        "why": "the champion was trained to predict something else: another value of target.label_above in model.toml"
+    }
+    assert project.run("plan", "flights", "--json").require(0).json["lost"] == lost | {"then": "fail"}
+    refused = project.run("compare", "flights", "1", "1").require(GateFailed.exit_code).complaint
+    assert "flights version 1 was trained to predict something else" in refused
+    settings.write_text(before)
 
 
 def test_an_unknown_model_is_bad_usage(new_project: NewProject) -> None:

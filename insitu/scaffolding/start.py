@@ -137,7 +137,7 @@ def begin(
         name, source.container, source.pattern, sample.reading, target, features, holdout_of(sample, target),
         template, _spread(sample, target),
     )  # fmt: skip
-    suite = suite_of(name, columns, keys, target.column.name, sample.rows.height)
+    suite = suite_of(name, columns, keys, target, sample.rows.height)
     if source.brought_from:
         tell(f"copying them to {site.data_place(source.container)}")
     files, copied, entry = _write(site, source, draft, suite)

@@ -10,6 +10,7 @@ from typing import Any
 
 from insitu.scaffolding.columns import Column
 from insitu.scaffolding.features import is_key
+from insitu.scaffolding.target import Target
 
 MOST_VALUES = 20
 """Categories up to which a suite names them."""
@@ -24,12 +25,12 @@ _MOST_DIGITS = 700
 _YEARS = 1
 
 
-def suite_of(name: str, columns: Sequence[Column], keys: Sequence[str], label: str, rows: int) -> dict[str, Any]:
+def suite_of(name: str, columns: Sequence[Column], keys: Sequence[str], target: Target, rows: int) -> dict[str, Any]:
     """Return a suite, as Great Expectations writes it, that data like the sample passes.
 
     Args:
         keys: The columns that together name a row; none: those that are unique and named so.
-        label: The column that is predicted.
+        target: What is predicted. Where the model answers with a probability of each class, there are no others.
         rows: How many the data has, at least.
     """
     found = [column.name for column in columns if is_key(column)]
@@ -41,7 +42,8 @@ def suite_of(name: str, columns: Sequence[Column], keys: Sequence[str], label: s
         *_unique(keys, found),
     ]  # fmt: skip
     for column in columns:
-        expectations += _about(column, is_label=column.name == label, names_row=column.name in (keys or found))
+        label = target if column.name == target.column.name else None
+        expectations += _about(column, label, names_row=column.name in (keys or found))
     return {"name": name, "expectations": expectations, "meta": {"great_expectations_version": "1.24.1"}}
 
 
@@ -57,7 +59,7 @@ def _unique(keys: Sequence[str], found: Sequence[str]) -> Iterator[dict[str, Any
         yield _expect("column_values_to_be_unique", "It names a row.", column=name)
 
 
-def _about(column: Column, *, is_label: bool, names_row: bool) -> Iterator[dict[str, Any]]:
+def _about(column: Column, label: Target | None, *, names_row: bool) -> Iterator[dict[str, Any]]:
     name = column.name
     if column.dtype:
         yield _typed(column)
@@ -65,11 +67,14 @@ def _about(column: Column, *, is_label: bool, names_row: bool) -> Iterator[dict[
     if names_row:
         yield _expect("column_values_to_not_be_null", "It names a row.", column=name)
     elif most > 0:
-        why = "Without it a row has no label." if is_label else f"{column.missing:,} of {column.rows:,} were missing."
+        why = "Without it a row has no label." if label else f"{column.missing:,} of {column.rows:,} were missing."
         yield _expect("column_values_to_not_be_null", why, column=name, mostly=most)
     if names_row and column.kind != "text":
         return
-    if column.kind in ("integer", "number") and column.low is not None and not column.moves:
+    if label and label.classes:
+        yield _expect("column_values_to_be_in_set", "The classes of the model: a row of another cannot be judged.",
+                      column=name, value_set=list(label.classes))  # fmt: skip
+    elif column.kind in ("integer", "number") and column.low is not None and not column.moves:
         yield from _numbers(column)
     elif column.kind == "date" and column.dtype and column.low is not None:  # days need a pass of their own
         first = f"{max(int(column.low) - _YEARS, 1):04d}-01-01T00:00:00{'+00:00' if column.has_zone else ''}"

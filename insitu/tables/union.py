@@ -65,7 +65,9 @@ def _require_fitting(first: Blob, union: pa.Schema, shape: Shape) -> None:
     differences = list(_differences(union, shape))
     if not differences:
         return
-    declare = "declare types.COLUMN under [data.reading] in model.toml, " if form_of(first).is_text else ""
+    torn = [field.name for field in union if _type_differs(field, shape)] if form_of(first).is_text else []
+    names = ", ".join(f'types."{name}"' for name in torn)
+    declare = f"declare {names} under [data.reading] in model.toml, " if torn else ""
     raise DataError(
         f"blob {shape.blob.name} has other columns than {first.name}",
         found="; ".join(differences),
@@ -93,5 +95,11 @@ def _wrong_columns(union: pa.Schema, shape: Shape) -> Iterator[str]:
     for field in union:
         if field.name not in shape.schema.names:
             yield f"column {field.name} is missing"
-        elif _common(field.type, found := shape.schema.field(field.name).type, shape.blob) is None:
-            yield f"column {field.name} is {found}, not {field.type}"
+        elif _type_differs(field, shape):
+            yield f"column {field.name} is {shape.schema.field(field.name).type}, not {field.type}"
+
+
+def _type_differs(field: pa.Field, shape: Shape) -> bool:
+    if field.name not in shape.schema.names:
+        return False
+    return _common(field.type, shape.schema.field(field.name).type, shape.blob) is None

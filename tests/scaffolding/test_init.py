@@ -249,6 +249,9 @@ def test_of_more_than_two_classes_each_is_predicted_unless_one_is_named(init: In
     run = open_run(project, "every", "local")
     assert run.model.target.classes == ["Nord", "Süd", "Öst"]
     assert list(run.model.gate.metrics) == ["macro_f1", "accuracy", "log_loss"]
+    suite = json.loads(run.suite_file.read_text())
+    of_label = [one["kwargs"] for one in suite["expectations"] if one["kwargs"].get("column") == "Straße"]
+    assert {"column": "Straße", "value_set": ["Nord", "Süd", "Öst"]} in of_label  # not one row of another class
     init("one", "--data", str(project.parent / "c.csv"), "--target", "Straße", "--positive", "Süd")
     assert open_run(project, "one", "local").model.target.label_is == "Süd"
 

@@ -67,11 +67,17 @@ def test_types_that_were_found_in_text_give_way(tmp_path: Path) -> None:
     assert rows.to_pydict() == {"a": [1.0, 1.5, 2.0], "b": [None, 2, None], "c": ["x", None, None]}
 
 
+def test_no_type_brings_a_column_back(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column b is missing") as caught:
+        opened(tmp_path, {"1.csv": b"a,b\n1,2\n", "2.csv": b"a\n1\n"})
+    assert "types." not in str(caught.value)
+
+
 def test_other_types_in_text_are_to_be_declared(tmp_path: Path) -> None:
     blobs = {"1.csv": b"a\n1\n", "2.csv": b"a\nx\n"}
     with pytest.raises(DataError, match="column a is string, not int64") as caught:
         opened(tmp_path, blobs)
-    assert "types.COLUMN under [data.reading]" in str(caught.value)
+    assert 'types."a" under [data.reading]' in str(caught.value)
     assert rows_of(tmp_path, blobs, types={"a": "text"})["a"].to_pylist() == ["1", "x"]
 
 

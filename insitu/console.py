@@ -22,6 +22,8 @@ if not console.is_terminal:
 
 _MOST_COLUMNS = 8
 _MOST_BLOBS = 20
+_MOST_FAILURES = 5
+_OF_ERRORS = {"found": "found", "wanted": "wanted", "next": "next_action"}
 _COLOURS = {"promote": "green", "reject": "yellow", "inconclusive": "yellow"}
 
 
@@ -95,6 +97,12 @@ def print_history(model: str, site: str, records: Sequence[Mapping[str, Any]]) -
     for record in records:
         table.add_row(*(escape(cell) for cell in _history_row(record)))
     console.print(table)
+    failed = [record for record in records if record["error"]]
+    for record in failed[-_MOST_FAILURES:]:
+        why = f"{record['run_key'][:12]}  {record['error']['code']} {record['error']['what']}"
+        console.print(f"  [dim]{escape(why)}[/]")
+    if failed:
+        console.print(f"  [dim]of one: {program()} show {model} {failed[-1]['run_key'][:12]}{_site_words(site)}[/]")
 
 
 def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
@@ -151,6 +159,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("rollback", f"{gave_way}, by {order['who']}: {order['reason']}"))
     if error := record["error"]:
         facts.append(("error", f"{error['code']} {error['what']}"))
+        facts += [(label, error[key]) for label, key in _OF_ERRORS.items() if error[key]]
     facts.append(("took", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record["seconds"].items())))
     return facts
 

@@ -75,7 +75,8 @@ def _shield(name: str, exc: Exception, args: tuple[Any, ...]) -> InsituError:
     if run:
         with suppress(Exception):  # a full disk must not bring the foreign error back
             run.journal.keep("traceback", traceback.format_exception(exc))
-        next_action = f"the traceback is in the site's state: {run.journal.name('traceback')}"
+        kept = f"{run.journal.name('traceback')} of the state of site {run.site.name}"
+        next_action = f"read the traceback, {kept}; starting again is safe: it goes on where it was"
     return InsituError(
         f"{name} broke with an error that insitu does not know", found=type(exc).__name__, next_action=next_action
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,44 +40,51 @@ def why(project: Path, blob: str, model: str | None, site: str, as_json: bool) -
             found=patterns or "no models",
             wanted="a name that fits data.blobs of a model, without the container",
         )
-    click.echo(json.dumps(stories, indent=1) if as_json else "\n".join(line for one in stories for line in _lines(one)))
+    click.echo(
+        json.dumps(stories, indent=1) if as_json else "\n".join(line for one in stories for line in told_lines(one))
+    )
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def told_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what `story` returned as lines for a person: the outcome first, then how it came to it."""
     from insitu.triggers.story import seconds
 
     yield f"{told['model']}: {ascii(told['blob'])[1:-1]}: {told['says']}"
-    parts = [value if key == "rule" else f"{key} {value}" for key, value in told["rule"].items() if value is not None]
-    yield f"  {'rule':<9}{', '.join(parts)}"
+    if told["runs"]:
+        yield from _run(told["runs"])
     for batch in told["batches"]:
         reason = f": {batch['reason']}" if batch["reason"] else ""
-        found = f"found {seconds(batch['found'])}, because {batch['why']}"
-        yield f"  {'batch':<9}{batch['batch'][:12]} {batch['state']}{reason}; {found}"
+        yield f"  {'batch':<9}{batch['batch'][:12]} {batch['state']}{reason}"
+        yield f"  {'found':<9}{seconds(batch['found'])}, because {batch['why']}"
         for work in batch["works"]:
             yield f"  {'work':<9}{_work(work)}"
-    if told["runs"]:
-        first, last = told["runs"][0], told["runs"][-1]
-        newest = f"; the last of {len(told['runs'])}: {_run(last)}" if last is not first else ""
-        yield f"  {'run':<9}{_run(first)}{newest}"
+    parts = [value if key == "rule" else f"{key} {value}" for key, value in told["rule"].items() if value is not None]
+    yield f"  {'rule':<9}{', '.join(parts)}"
     if told["looked"]:
         yield f"  {'looked':<9}{seconds(told['looked']['at'])} by {told['looked']['owner']}"
 
 
-def _run(run: Mapping[str, Any]) -> str:
+def _run(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how the newest run ended and what to do, which is what most who ask want to know."""
     from insitu.triggers.story import seconds
 
-    version = f", version {run['version']}" if run["version"] else ""
-    return f"{run['run_key'][:12]} {run['state']}{version}, {seconds(run['finished'])}"
+    newest = runs[-1]
+    version = f", version {newest['version']}" if newest["version"] else ""
+    before = f"; before it {len(runs) - 1:,} more, the first {runs[0]['run_key'][:12]}" if runs[1:] else ""
+    yield f"  {'run':<9}{newest['run_key'][:12]} {newest['state']}{version}, {seconds(newest['finished'])}{before}"
+    for reason in filter(None, [newest["error"], *newest["reasons"]]):
+        yield f"  {'because':<9}{reason}"
+    if newest["next"]:
+        yield f"  {'next':<9}{newest['next']}"
 
 
 def _work(work: Mapping[str, Any]) -> str:
+    """Return what came of one try of the watcher as a sentence."""
     outcome = work.get("outcome") or {}
-    parts = [work["work"][:12], work["state"]]
-    if "owner" in work:
-        parts.append(f"by {work['owner']}, epoch {work['epoch']}")
-    parts += [
-        f"{key} {str(outcome[key])[:36]}" for key in ("state", "run_key", "version", "flow_run") if outcome.get(key)
-    ]
-    if error := outcome.get("error"):
-        parts.append(str(error["what"]))
-    return "; ".join(parts)
+    who = f" by {work['owner']} (epoch {work['epoch']})" if "owner" in work else ""
+    version = f", version {outcome['version']}" if outcome.get("version") else ""
+    ended = f"; ended {outcome['state']}{version}" if outcome.get("state") else ""
+    run = f", run {outcome['run_key'][:12]}" if outcome.get("run_key") else ""
+    why = f": {error['what']}" if (error := outcome.get("error")) else ""
+    prefect = f"; flow run {outcome['flow_run']} of Prefect" if outcome.get("flow_run") else ""
+    return f"{work['work'][:12]} {work['state']}{who}{ended}{run}{why}{prefect}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from insitu.errors import UsageError
 
@@ -28,7 +29,11 @@ def parse_place(text: str) -> Place:
     is_host = _HOST.fullmatch(host) and ("." in host or ":" in host or host == "localhost")
     if is_host and slash and repository:
         return Place(host=host, repository=repository)
-    raise UsageError(f"{text!r} names no repository of images", wanted="oci:FOLDER, or HOST/REPOSITORY")
+    raise UsageError(
+        f"{text!r} names no repository of images",
+        wanted="oci:FOLDER, or HOST/REPOSITORY",
+        next_action=f"it is a folder: say oci:{text}, then :TAG" if Path(text).is_dir() else None,
+    )
 
 
 def split_reference(text: str) -> tuple[str, str]:

@@ -55,11 +55,12 @@ def facts_of(scan: Mapping[str, Any] | None) -> dict[str, str]:
 
 def room_of(capacity: Mapping[str, Any]) -> str:
     """Return how much an artifact could hold, in one line."""
-    return (
-        f"for at most {int(capacity['rows']):,} of {int(capacity['of']):,} rows in any encoding"
-        f" ({float(capacity['share']):.2%}): {int(capacity['compressed_bytes']):,} bytes compressed,"
-        f" {float(capacity['bits_per_row']):.1f} bits a row"
-    )
+    rows, of = int(capacity["rows"]), int(capacity["of"])
+    bound = f"at most {rows:,} of {of:,} rows in any encoding ({float(capacity['share']):.2%})"
+    if rows >= of:
+        bound = f"all of the {of:,} rows, so that the size alone bounds nothing"
+    size = f"{int(capacity['compressed_bytes']):,} bytes compressed, {float(capacity['bits_per_row']):.1f} bits a row"
+    return f"for {bound}: {size}"
 
 
 def waivers_of(scan: Mapping[str, Any]) -> list[str]:

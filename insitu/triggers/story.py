@@ -30,7 +30,8 @@ def story(book: Book, store: BlobStore, name: str, records: Sequence[Mapping[str
         `model`, `blob`, `prefix`, `now` (what lies there: `etag`, `size_bytes`, `last_modified`, or None), `says` (the
         answer in one sentence), `waits` (what its prefix waits for), `batches` (each: see `batch_story`),
         `runs` (those on this version of the blob, oldest first: `run_key`, `state`, `version`, `finished`, `error`,
-        `unmet`: the failed expectations with unexpected rows in this blob, and how many),
+        `next`: what to do then, `reasons`: those of the gate, `unmet`: the failed expectations with unexpected rows in
+        this blob, and how many),
         `looked` (when by the state's clock, and who).
     """
     now, queue = _now(store, name), book.queues.read()[0]
@@ -67,6 +68,8 @@ def _run(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         **{key: record[key] for key in ("run_key", "state", "finished")},
         "version": version["version"] if version else None,
         "error": f"{error['code']} {error['what']}" if error else None,
+        "next": error["next_action"] if error else None,
+        "reasons": (record["decision"] or {}).get("reasons", []),
         "unmet": [
             {"expectation": failure["expectation"], "columns": failure["columns"], "rows": blob["rows"]}
             for failure in failures

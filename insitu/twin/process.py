@@ -18,7 +18,7 @@ from typing import Any
 
 import urllib3
 
-from insitu.errors import BackendUnavailable, UsageError
+from insitu.errors import BackendUnavailable, InsituError, UsageError
 from insitu.twin.parts import require_parts
 
 _START_S = 120.0
@@ -49,7 +49,7 @@ class Running:
     site: str
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return what the twin answers; raise `UsageError` when it refuses, `BackendUnavailable` when it is silent."""
+        """Return what the twin answers; raise its error when it refuses, `BackendUnavailable` when it is silent."""
         secret = (self.folder / "secrets" / SECRET).read_text()
         try:
             answer = urllib3.request(
@@ -64,7 +64,11 @@ class Running:
             raise BackendUnavailable("the twin does not answer", found=type(exc).__name__) from None
         told: dict[str, Any] = answer.json()
         if answer.status >= 300:
-            raise UsageError(str(told.get("what", "the twin refuses")), wanted=told.get("wanted"))
+            raise (
+                InsituError.from_json(told)
+                if "what" in told
+                else UsageError(str(told.get("error", "the twin refuses")))
+            )
         return told
 
 

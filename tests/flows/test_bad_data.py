@@ -255,6 +255,10 @@ def test_a_failing_suite_stops_the_run_before_training_and_shows_no_value(
     assert "unexpected rows in this blob: " in said
     assert "expect_column_values_to_be_in_set(carrier) 200" in said
     assert "(carrier)" not in project.run("why", "month=01/flights.parquet").require(0).out
+    history = project.run("history", "flights").require(0).out
+    assert f"{record['run_key'][:12]}  E-DATA {record['error']['what']}" in history
+    shown = project.run("show", "flights", record["run_key"][:12]).require(0).out
+    assert all(record["error"][part] in shown for part in ("found", "next_action"))
     assert leaks(done.out + done.err, project, server) == []
     state = server.ask(f"/flow_runs/{done.flow_run}")["state"]
     assert state["type"] == "FAILED"

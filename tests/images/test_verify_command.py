@@ -90,6 +90,7 @@ def test_what_was_altered_is_named_and_the_exit_code_is_1(ours: Attested) -> Non
         ("oci:a layout: of ours:2", "ours.pub", "has no image 2"),
         ("oci:nowhere:1", "ours.pub", "has no image 1"),
         ("flights", "ours.pub", "names no repository of images"),
+        ("a layout: of ours", "ours.pub", "say oci:a layout: of ours, then :TAG"),
         ("./tiny.bundle", "ours.pub", "cannot be read"),
         ("tiny.bundle", "ours.pub", "No such file"),
         ("away/tiny.bundle", "ours.pub", "No such file"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from trigger_helpers import Place, Script, go
 
+from insitu.commands.why import told_lines
 from insitu.errors import UsageError
 from insitu.triggers.story import find_batch, story, takers
 
@@ -32,7 +33,12 @@ def test_a_blob_that_was_in_runs_by_hand_alone(tmp_path: Path) -> None:
     blob = place.data.stat("day=1/a.parquet").to_json()
     failed = {
         "run_key": "09cd0e255b9b" + "0" * 52, "state": "ValidationFailed", "finished": "2026-12-01T02:19:47+00:00",
-        "model_version": None, "error": {"code": "E-DATA", "what": "the batch fails 2 of 31 expectations"},
+        "model_version": None, "decision": None,
+        "error": {
+            "code": "E-DATA",
+            "what": "the batch fails 2 of 31 expectations",
+            "next_action": "mend the blobs",
+        },
     }  # fmt: skip
     of_before = {**failed, "run_key": "1" * 64, "batch": {"manifest": {"blobs": [{**blob, "etag": "another"}]}}}
     unmet = {"expectation": "set", "columns": ["carrier"], "blobs": [{"name": blob["name"], "rows": 1200}]}
@@ -46,6 +52,9 @@ def test_a_blob_that_was_in_runs_by_hand_alone(tmp_path: Path) -> None:
         "E-DATA the batch fails 2 of 31 expectations; unexpected rows in this blob: set(carrier) 1,200"
     )
     assert "nobody has looked yet" in story(place.book, place.data, "day=1/b.parquet", records)["says"]
+    lines = list(told_lines(told))
+    assert [line.split()[0] for line in lines[1:4]] == ["run", "because", "next"], "the outcome comes first"
+    assert lines[3].endswith("mend the blobs")
 
 
 def test_a_blob_that_came_after_the_last_look(tmp_path: Path) -> None:
@@ -82,6 +91,7 @@ def test_the_story_of_a_blob_that_was_trained_on(tmp_path: Path) -> None:
     assert "whose run ended Completed" in told["says"]
     assert (batch["batch"], batch["state"], batch["etag"]) == (script.jobs[0].batches[0], "done", told["now"]["etag"])
     assert (work["work"], work["owner"], work["epoch"], work["state"]) == (script.jobs[0].key, "one", 1, "done")
+    assert any("done by one (epoch 1); ended Completed" in line for line in told_lines(told))
     assert "it is the marker of day=1/" in says(place, "day=1/_SUCCESS")
 
 

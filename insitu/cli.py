@@ -220,14 +220,14 @@ def score(project: Path, model: str, request_file: Path | None, version: str, si
     """
     from insitu.scoring import ask_published
 
-    asked, request, answer = ask_published(project, site, model, version, request_file)
+    asked = ask_published(project, site, model, version, request_file)
     if as_json:
-        click.echo(json.dumps({"version": asked, "request": request, "answer": answer}, indent=1))
+        click.echo(json.dumps({"version": asked.version, "request": asked.request, "answer": asked.answer}, indent=1))
     else:
         from insitu.console import print_answer
 
-        click.echo(f"{model} version {asked} answers:", err=True)
-        print_answer(request, answer)
+        click.echo(f"{model} version {asked.version} answers:", err=True)
+        print_answer(asked.request, asked.answer, asked.classes)
 
 
 @main.group()

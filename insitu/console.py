@@ -102,21 +102,22 @@ def print_history(model: str, site: str, records: Sequence[Mapping[str, Any]]) -
         why = f"{record['run_key'][:12]}  {record['error']['code']} {record['error']['what']}"
         console.print(f"  [dim]{escape(why)}[/]")
     if failed:
-        console.print(f"  [dim]of one: {program()} show {model} {failed[-1]['run_key'][:12]}{_site_words(site)}[/]")
+        console.print(f"  [dim]more of it: {program()} show {model} {failed[-1]['run_key'][:12]}{_site_words(site)}[/]")
 
 
-def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-    """Print a request of the `dataframe_split` form beside its predictions; other forms as JSON."""
+def print_answer(request: Mapping[str, Any], answer: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Print a request of the `dataframe_split` form beside its predictions, named by *classes*; other forms as JSON."""
     split = request.get("dataframe_split") if isinstance(request, Mapping) else None
     if split is None:
         console.print_json(data=answer)
         return
     shown = len(split["columns"]) if len(split["columns"]) <= _MOST_COLUMNS else 0  # wider, nobody can read it
     table = Table(box=None, header_style="dim")
-    for heading in ["row", *split["columns"][:shown], "prediction"]:
+    for heading in ["row", *split["columns"][:shown], *(classes or ["prediction"])]:
         table.add_column(escape(str(heading)), justify="right")
     for number, (row, prediction) in enumerate(zip(split["data"], answer["predictions"], strict=True), start=1):
-        table.add_row(str(number), *(escape(str(cell)) for cell in row[:shown]), _prediction(prediction))
+        told = map(_prediction, prediction) if classes else [_prediction(prediction)]
+        table.add_row(str(number), *(escape(str(cell)) for cell in row[:shown]), *told)
     console.print(table)
 
 

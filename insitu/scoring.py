@@ -5,20 +5,35 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from insitu.errors import ImageFailed, UsageError
 from insitu.images.publish import publish_image
+from insitu.journal import Journal
 from insitu.lineage import Records
 from insitu.settings import load_settings
+from insitu.training import INPUTS
 from insitu.wiring import open_site
 
 
-def ask_published(
-    project: Path, site: str, model: str, version: str, request_file: Path | None
-) -> tuple[str, Any, Any]:
-    """Return the version that was asked, the request that was sent and the server's answer.
+@dataclass(frozen=True)
+class Asked:
+    """The version that was asked, the request that was sent, and the server's answer.
+
+    Attributes:
+        classes: What the numbers of each prediction are the probabilities of; none where it is one number.
+    """
+
+    version: str
+    request: Any
+    answer: Any
+    classes: tuple[str, ...]
+
+
+def ask_published(project: Path, site: str, model: str, version: str, request_file: Path | None) -> Asked:
+    """Ask the server of an image that was published.
 
     Raises:
         UsageError: There is no such version, or the request cannot be read.
@@ -38,7 +53,9 @@ def ask_published(
         raise UsageError("the server refused the request", found=json.dumps(answer.get("error", answer)))
     if status != 200:
         raise ImageFailed("the server refused the request", found=f"status {status}: {json.dumps(answer)}")
-    return str(record["model_version"]["version"]), request, answer
+    inputs = Journal(place.state, model, record["run_key"]).entry(INPUTS)  # what model.toml said when it was trained
+    classes = inputs["settings"]["target"].get("classes", ()) if inputs else ()
+    return Asked(str(record["model_version"]["version"]), request, answer, tuple(map(str, classes)))
 
 
 def _golden(job: Path) -> Any:

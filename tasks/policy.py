@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,17 +20,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _WithoutTraceback(logging.Filter):
-    """Lets Prefect tell an error of ours, which says what to do, without the traceback: that is for defects."""
+class _InOneLine(logging.Filter):
+    """Lets Prefect tell an error of ours, which says what to do, without the traceback: that is for defects.
+
+    How a run ended comes in quotes, with its line ends as two signs each.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], InsituError):
             record.exc_info = None
+        if str(record.msg).startswith("Finished in state"):
+            record.msg = re.sub(r"\\n *", "; ", record.msg)
         return True
 
 
 for _name in ("prefect.task_runs", "prefect.flow_runs"):
-    logging.getLogger(_name).addFilter(_WithoutTraceback())
+    logging.getLogger(_name).addFilter(_InOneLine())
 
 
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:

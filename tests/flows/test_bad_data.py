@@ -247,6 +247,7 @@ def test_a_failing_suite_stops_the_run_before_training_and_shows_no_value(
     assert record["training"] is None
     for part in ("expect_column_values_to_be_in_set(carrier)", "200", "tailnum", "distance"):
         assert part in done.complaint
+    assert "\\n" not in done.err, "line ends that nobody wants to read"
     where = {(one["expectation"], *one["columns"]): one["blobs"] for one in record["validation"]["failures"]}
     here = [{"name": "month=02/flights.parquet", "rows": 200}]
     assert where["expect_column_values_to_be_in_set", "carrier"] == here

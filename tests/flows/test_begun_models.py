@@ -70,6 +70,9 @@ def test_a_number_and_one_of_three_classes_are_answered_without_the_training_lib
         record = project.run("retrain", model, "--json").require(0).json
         assert (record["state"], record["image"]["runtime"]) == ("Completed", "onnx"), record["training"]["onnx"]
         assert 0.3 < record["training"]["metrics"][metric] <= 1
+    headings, row, *_ = project.run("score", "iris").require(0).out.splitlines()
+    assert headings.split()[-3:] == ["0", "1", "2"], "each number is under its class"
+    assert sum(map(float, row.split()[-3:])) == pytest.approx(1, abs=0.01)
 
 
 TORCH = REPO / "var" / "tools" / "torch"

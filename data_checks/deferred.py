@@ -1,0 +1,37 @@
+"""Libraries that are imported at once by others and hardly ever used: a stand-in imports them when they are."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from threading import Lock
+from types import ModuleType
+from typing import Any
+
+_LOCK = Lock()
+
+
+def defer(*names: str) -> None:
+    """Have the modules of these *names* imported when something of them is asked for; what is there already stays."""
+    for name in names:
+        if name not in sys.modules and (spec := find_spec(name)):
+            stand_in = _StandIn(name)
+            stand_in.__spec__ = spec
+            stand_in.__path__ = spec.submodule_search_locations or []
+            sys.modules[name] = stand_in
+
+
+class _StandIn(ModuleType):
+    """A module whose names are those of the one that it stands for.
+
+    `importlib.util.LazyLoader` will not do: a second import statement asks for `__spec__`, and with it for the module.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked of every module by those who look through all
+            raise AttributeError(name)
+        with _LOCK:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)

@@ -155,7 +155,7 @@ def foresee(
         known_blobs=len(batch.blobs) - len({work.part.blob for work in works}),
         rows=passes.table.rows,
         columns=len({column for work in works for column in work.columns}),
-        bytes_to_read=sum(cost_bytes(work.part, work.columns) for work in works),
+        bytes_to_read=passes.bytes_read + sum(cost_bytes(work.part, work.columns) for work in works),
         second_pass=wanted.second_pass,
         notes=(*passes.notes, *wanted.lacking),
         looked_at=len(batch.blobs),

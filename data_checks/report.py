@@ -67,7 +67,7 @@ class Outlook:
         known_blobs: Blobs that were measured before and need not be read.
         rows: None where only reading tells.
         columns: How many columns of the others are read.
-        bytes_to_read: Of those columns.
+        bytes_to_read: To open the others, and of those columns.
         second_pass: Expectations that Great Expectations' own engine will judge, in a pass of its own each.
         notes: What should be known about how the blobs fit together, and which expectations are bound to fail.
         looked_at: How many blobs this follows from; fewer than all: the figures are estimates.

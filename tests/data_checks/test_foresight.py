@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from example_blobs import store_of, suite_of
+from example_blobs import pinned, store_of, suite_of
 
 from data_checks import asked
 from data_checks.baseline import DriftCheck
@@ -35,6 +35,15 @@ def test_a_look_at_some_blobs_tells_what_all_of_them_hold(tmp_path: Path) -> Non
     assert (some.blobs, some.known_blobs, some.rows, some.columns) == (20, 12, 40, 1)
     assert whole.bytes_to_read > 0
     assert abs(some.bytes_to_read - whole.bytes_to_read) <= whole.bytes_to_read / 10
+
+
+def test_the_bytes_of_text_are_those_that_a_validation_reads(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_text("a,b\n" + "1,x\n" * 30_000)
+    store, batch = pinned(tmp_path)
+    foretold = foresee(SUITE, store, batch).bytes_to_read
+    assert foretold == validate(SUITE, store, batch).bytes_read
+    assert foretold > batch.size_bytes, "types are found in a look of its own"
 
 
 def test_what_a_suite_asks_is_kept_by_a_validation_until_suite_or_columns_are_others(tmp_path: Path) -> None:

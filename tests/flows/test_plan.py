@@ -25,7 +25,7 @@ def test_before_the_first_run_everything_is_read(new_project: NewProject) -> Non
     }  # fmt: skip
     validation = plan["validation"]
     assert (validation["blobs"], validation["known_blobs"], validation["second_pass"]) == (3, 0, [])
-    assert 0 < validation["bytes_to_read"] < plan["batch"]["bytes"]
+    assert 0 < validation["bytes_to_read"] < 1.1 * plan["batch"]["bytes"], "footers of small blobs are read twice"
     assert all(check["ok"] for check in plan["readiness"])
     assert (plan["forecast"]["earlier_runs"], plan["forecast"]["total_seconds"]) == (0, None)
     said = project.run("plan", "flights", PREFECT_API_URL=NOBODY_HOME).require(0).out
@@ -66,8 +66,8 @@ def test_a_done_batch_has_nothing_to_do_and_a_new_month_alone_is_read(
             for one in plan["leaves"]
         ), entry  # fmt: skip
     assert record["validation"]["drift"]["champion"] == "v1"
-    opening = record["validation"]["bytes_read"] - plan["validation"]["bytes_to_read"]
-    assert 0 < opening <= 24 << 10  # the footer of the new blob, and small gaps; the others were not even opened
+    more = record["validation"]["bytes_read"] - plan["validation"]["bytes_to_read"]
+    assert abs(more) <= 4 << 10, "small gaps between columns; the known blobs were not even opened"
 
 
 def _another_label(project: Project) -> None:

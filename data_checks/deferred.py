@@ -29,7 +29,7 @@ class _StandIn(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked of every module by those who look through all
+        if name.startswith("__") and name != "__all__":  # asked of every module by those who look through all
             raise AttributeError(name)
         with _LOCK:
             if sys.modules.get(self.__name__) is self:

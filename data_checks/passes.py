@@ -108,7 +108,8 @@ class Passes:
     def _opened(self, blob: Blob) -> tuple[Known, Shape]:
         known = self._statistics.load(blob) if self._statistics else None
         if known is not None:
-            return known, Shape(blob, known.schema, known.rows, 0, ())
+            held = replace(known, values=self._spill.values(known.values))
+            return held, Shape(blob, known.schema, known.rows, 0, ())
         shape = self._scanner.opened(blob)
         return Known(shape.schema, shape.rows), shape
 
@@ -131,7 +132,8 @@ class Passes:
         known, schema = self._known[blob.name], self.table.schema
         values = {identity(m, schema): partial[m.key] for m in measures if m.key in partial}
         rows = partial.get(ROWS.key, known.rows)
-        self._known[blob.name] = known = replace(known, rows=rows, values={**known.values, **values})
+        known = replace(known, rows=rows, values={**known.values, **values})
+        self._known[blob.name] = replace(known, values=self._spill.values(known.values))
         if kept and self._statistics:
             self._statistics.save(blob, known)
 

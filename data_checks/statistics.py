@@ -8,7 +8,6 @@ be written, no more are tried: a note tells of both.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from data_checks.keys import KeyCounts, Run
-from data_checks.measures import Measure, Partial, holdable
+from data_checks.measures import Measure, Partial, packed, unpacked
 from insitu import tables
 from insitu.batch import Blob
 from insitu.errors import BlobChanged, BlobExists, BlobNotFound, InsituError
@@ -149,24 +148,17 @@ class Statistics:
         data = self._read(blob.name, self._name(blob))
         if data is None:
             return None
-        row = pl.read_ipc_stream(io.BytesIO(data))  # a file takes all threads of Polars: six times the CPU
-        values = {name: holdable(row.get_column(name)[0]) for name in row.columns if not name.startswith(" ")}
-        schema = pa.ipc.read_schema(pa.py_buffer(row.get_column(_SCHEMA)[0]))
-        return Known(schema, row.get_column(_ROWS)[0], values)
+        values = unpacked(data)
+        schema = pa.ipc.read_schema(pa.py_buffer(values.pop(_SCHEMA)))
+        return Known(schema, values.pop(_ROWS), values)
 
     def save(self, blob: Blob, known: Known) -> None:
         """Keep what is *known* of *blob*. That it could not be written costs time later, and nothing else."""
         self._submit(blob.name, self._save, blob, known)
 
     def _save(self, blob: Blob, known: Known) -> None:
-        row = {
-            _SCHEMA: pl.Series([known.schema.serialize().to_pybytes()]),
-            _ROWS: pl.Series([known.rows], dtype=pl.Int64),
-        }
-        row |= {name: pl.Series([_whole(value)]) for name, value in known.values.items()}
-        buffer = io.BytesIO()
-        pl.DataFrame(row).write_ipc_stream(buffer)
-        self._write(self._name(blob), buffer.getvalue())
+        head = {_SCHEMA: known.schema.serialize().to_pybytes(), _ROWS: known.rows}
+        self._write(self._name(blob), packed({**head, **known.values}))
 
     def load_run(self, blob: Blob, measure: Measure, types: pa.Schema) -> Run | None:
         """Return the sorted keys of *blob*; None where they were not kept."""
@@ -277,10 +269,6 @@ def _run(content: memoryview) -> Run:
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _whole(value: Any) -> Any:
-    return pl.concat(value) if isinstance(value, tuple) else value
 
 
 @cache

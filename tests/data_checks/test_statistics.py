@@ -19,13 +19,14 @@ from example_blobs import CountingBlobs, pinned, store_of, suite_of, write
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from data_checks.baseline import DriftCheck
 from data_checks.engine import validate
 from data_checks.report import Report
 from data_checks.suite import Suite
 from insitu.adapters.local.blobs import FolderBlobs
 from insitu.batch import Blob
 from insitu.errors import StorageFull
-from insitu.settings import ReadingSettings
+from insitu.settings import DriftSettings, ReadingSettings
 
 EVERY_KIND = suite_of(
     ("expect_table_row_count_to_be_between", {"min_value": 1}),
@@ -94,6 +95,18 @@ def test_nothing_is_read_when_nothing_is_new(root: Path, state: FolderBlobs) -> 
     assert store.ranges == []
     assert first.bytes_read > 0 == second.bytes_read
     assert said(first) == said(second)
+
+
+def test_what_was_measured_is_the_same_in_memory_and_in_files(
+    root: Path, state: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift = DriftCheck(DriftSettings(), pinned(root)[1])
+    in_memory, _ = checked(root, None, drift=drift)
+    monkeypatch.setattr("data_checks.spill._HELD_VALUES_BYTES", 0)
+    in_files = [checked(root, kept, drift=drift) for kept in (None, state, state)]
+    assert [said(report) for report, _ in in_files] == 3 * [said(in_memory)]
+    assert in_files[-1][1].ranges == [], "nothing is read again"
+    assert any(outcome.blobs for outcome in in_memory.outcomes), "counts of single blobs are asked for, too"
 
 
 def test_of_one_new_blob_only_the_needed_columns_are_read(root: Path, state: FolderBlobs) -> None:

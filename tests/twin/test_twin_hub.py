@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from twin_helpers import ask, ask_hub, code_of, hub_credential
 
-from insitu.errors import UsageError
+from insitu.errors import BackendUnavailable
 from insitu.twin.estate import Estate
 from insitu.twin.process import Running
 from insitu.twin.server import running_estate
@@ -43,7 +43,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
 def test_a_container_that_a_dead_azurite_cannot_make_is_refused_in_words(bare: Estate) -> None:
     bare.storage().stop()
     twin = Running(bare.folder, os.getpid(), bare.port, "process", bare.hub_identity, "twin")
-    with pytest.raises(UsageError, match="the twin's blob service refuses PUT of"):
+    with pytest.raises(BackendUnavailable, match="the twin's blob service refuses PUT of"):
         twin.ask("POST", "/containers", {"name": "rides"})
 
 

@@ -134,7 +134,7 @@ def test_a_question_that_does_not_name_what_others_left_since_is_ended_and_put_a
 @pytest.mark.parametrize("verdict", ["reject", "inconclusive"])
 def test_an_override_that_does_not_name_what_others_left_since_counts_no_more(project: Path, verdict: Verdict) -> None:
     run = at_a_site(trained(project, budget_share=0.5), SiteGateSettings(allow_override=True))
-    act, until = Act("override", "Ann", "the old one is broken"), NOW + timedelta(hours=1)
+    act, until = Act("override", "Ann", "the old one is broken"), NOW + timedelta(days=1)
     judged(run, verdict)
     override(run.site, told(run), act, until)
     assert require_allowed(run).record.who == "Ann"
@@ -188,9 +188,9 @@ def test_a_waiver_over_so_many_rows_lets_it_go_unasked_and_no_more(project: Path
     run = trained(project, max_capacity_share=0.1)
     run = at_a_site(run, SiteGateSettings(allow_waivers=True))
     waivers = run.site.waivers(run.model.name)
-    waivers.give(Scope("capacity", most=199), Act("waiver", "Ann", "public"), NOW + timedelta(hours=1), NOW)
+    waivers.give(Scope("capacity", most=199), Act("waiver", "Ann", "public"), NOW + timedelta(days=1), NOW)
     assert over(run)
-    waivers.give(Scope("capacity", most=200), Act("waiver", "Ann", "public"), NOW + timedelta(hours=1), NOW)
+    waivers.give(Scope("capacity", most=200), Act("waiver", "Ann", "public"), NOW + timedelta(days=1), NOW)
     assert over(run) == ()
     judged(run)
     waivers.revoke(2, Act("revocation", "Ann", "no"), NOW)

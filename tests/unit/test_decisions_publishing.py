@@ -30,7 +30,7 @@ from insitu.training import Trained
 ANN, BOB = Act("approval", "Ann", "checked"), Act("rejection", "Bob", "no")
 CEM = Act("override", "Cem", "the old one is worse")
 TRAINED: dict[str, Any] = {"seconds": 1.0, "value": {"rows": 100, "metrics": {"challenger": {}}}}
-SOON = datetime.now(UTC) + timedelta(hours=1)
+SOON = datetime.now(UTC) + timedelta(days=1)
 
 
 def judged(project: Path, verdict: Verdict, **gate: Any) -> Run:

@@ -24,7 +24,7 @@ from insitu.signing import Keys, SigningKey
 from insitu.waivers import PAYLOAD_TYPE, WAIVED, Known, Waivers
 
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(hours=1)
+LATER = NOW + timedelta(days=1)
 ACT = Act("waiver", "Ada", "the data is public")
 SCOPE = Scope("records", file="model/model.pkl", columns=("age", "income"))
 FIND = Find("rows", "model/model.pkl!array", "KNeighborsClassifier", ("age",), 100)

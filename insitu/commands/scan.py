@@ -32,7 +32,7 @@ def scan(project: Path, path: Path, batch: str, model: str | None, site: str, as
     Archives, arrays, models and tables in it are opened; nothing is executed. Exit code 1 when it is blocked: it holds
     a row, more single values than the model may, or something that cannot be opened. What `fit` was given is known to
     runs only: a model that keeps scaled rows is found there. Of an image layout the software below the model is
-    searched, too, at some 5 MB a second: name the model's own files where that is not asked.
+    searched, too, which may take minutes: name the model's own files where that is not asked.
     """
     from insitu import scanning
     from insitu.settings import ReadingSettings, load_settings, load_site

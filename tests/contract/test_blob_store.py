@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -351,6 +353,27 @@ def test_a_half_written_blob_is_never_listed_or_read(opened: Open, processes: Pr
             assert len(set(store.read("big"))) == 1
     writing.result()
     assert seen <= {("big", 400_000)}
+
+
+def test_who_reads_while_another_overwrites_gets_either_version_whole(opened: Open) -> None:
+    store, size_bytes = opened(), 1 << 25
+    versions = [letter * size_bytes for letter in (b"a", b"b")]
+    made = store.create("a", versions[0])
+    time.sleep(1.5)  # a version of some age is read without its digest
+    begun, done, read = Event(), Event(), set[bytes]()
+
+    def keep_reading() -> None:
+        while not done.is_set():
+            read.add(store.read("a"))
+            begun.set()
+
+    with ThreadPoolExecutor(1) as reader:
+        ended = reader.submit(keep_reading)
+        begun.wait(60)
+        opened().replace("a", versions[1], etag=made.etag)
+        done.set()
+        ended.result()
+    assert read <= set(versions)
 
 
 # --- what only the folder of this machine promises, and can meet ---

@@ -60,15 +60,17 @@ class FolderBlobs:
     def read(self, name: str, *, etag: str | None = None, offset: int = 0, length: int | None = None) -> bytes:
         """Return a range of the blob; raise `BlobNotFound`, `BlobChanged`."""
         with self._open(name) as fd:
-            seen = _version(fd)
-            pinned = etag or (None if _is_settled(fd) else self._etag(fd))
-            if pinned:
-                self._require(name, fd, pinned)
             wanted = os.fstat(fd).st_size - offset if length is None else length
+            if etag is None and _is_settled(fd):
+                seen = _version(fd)
+                data = _whole(fd, offset, wanted)
+                if _version(fd) == seen:
+                    return data
+                # Replaced by another file, which changes nothing of this one, or written in place: the digest tells.
+            pinned = etag or self._etag(fd)
+            self._require(name, fd, pinned)
             data = _whole(fd, offset, wanted)
-            # Written in place while we read: what we hold may mix two versions.
-            if pinned or _version(fd) != seen:
-                self._require(name, fd, pinned or "the one that was there at first")
+            self._require(name, fd, pinned)  # else what we hold may mix two versions
             return data
 
     def create(self, name: str, data: bytes) -> Blob:

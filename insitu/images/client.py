@@ -40,7 +40,9 @@ from insitu.ports import Descriptor
 
 CHUNK_BYTES = 16 << 20
 _BESIDE = 3
-_LIST_ATTEMPTS = 5
+_LIST_ATTEMPTS = 10
+_SETTLE = 5
+"""How many times as long as this writer the others may take between reading a list and having written it."""
 _DOCKER = "application/vnd.docker.distribution.manifest"
 _ACCEPT = f"{MANIFEST_TYPE}, {_DOCKER}.v2+json, {INDEX_TYPE}, {_DOCKER}.list.v2+json"
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
@@ -178,8 +180,8 @@ class RegistryImages:
     def attach(self, subject: str, *manifests: tuple[Descriptor, bytes]) -> None:
         """Store manifests that refer to *subject*, and list them where the registry does not do that itself.
 
-        Such a list has no guard against another writer. It is read back and written again, but who writes just
-        after that from an older list takes the entry away: who attaches looks once more at the end.
+        Such a list has no guard against another writer: who writes it from what it was before takes entries away.
+        It is looked at again when all who had read it before this one wrote should have written, too.
         """
         unlisted = []
         for descriptor, content in manifests:
@@ -191,13 +193,16 @@ class RegistryImages:
             self._add_to_list(subject, unlisted)
 
     def _add_to_list(self, subject: str, unlisted: Sequence[Entry]) -> None:
+        settle_s = 0.0
         for attempt in range(_LIST_ATTEMPTS):
-            time.sleep(attempt * secrets.randbelow(50) / 1000)  # so that two writers do not go on in step
+            time.sleep(settle_s + attempt * secrets.randbelow(50) / 1000)  # so that two do not go on in step
+            began = time.monotonic()
             entries = self._list(subject)
             new = [one for one in unlisted if one not in entries]
             if not new:
                 return
             self._put_manifest(fallback_tag(subject), *index_of([*entries, *new]))
+            settle_s = _SETTLE * (time.monotonic() - began)
         raise BackendUnavailable(
             f"others keep changing the list of what refers to an image in {self.name}",
             found=f"{_LIST_ATTEMPTS} attempts",

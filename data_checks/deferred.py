@@ -1,8 +1,10 @@
-"""Libraries that are imported at once by others and hardly ever used: a stand-in imports them when they are."""
+"""Libraries that others import at once: those hardly ever used are when they are, and those never used not at all."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Lock
@@ -20,6 +22,19 @@ def defer(*names: str) -> None:
             stand_in.__spec__ = spec
             stand_in.__path__ = spec.submodule_search_locations or []
             sys.modules[name] = stand_in
+
+
+@contextmanager
+def without(*packages: str) -> Iterator[None]:
+    """Have imports within not find these *packages*, as where they are not installed; what is there already stays."""
+    hidden = [name for name in packages if name not in sys.modules]
+    # None means: do not look for it.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 class _StandIn(ModuleType):

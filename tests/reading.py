@@ -11,6 +11,9 @@ from loopback import wait_until
 AXE = Path(__file__).parents[1] / "var/tools/axe-core/node_modules/axe-core/axe.min.js"
 DESK, PHONE = 1280, 360
 MEGABYTE = 1_000_000
+NOTICED = 0.001
+"""Share of the window times share of the way: a hundredth of what Web Vitals calls good. A page that is shown while its
+text still comes moves by less."""
 
 _SERIOUS = """
 axe.run(document, {resultTypes: ['violations']}).then(found => found.violations
@@ -38,7 +41,7 @@ def require_readable(page: Page, file: Path) -> None:
         page.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         page.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         _visit(page, file)
-        assert page.do(_SHIFT) == 0, f"{file.name} jumps at {width} px"
+        assert page.do(_SHIFT) < NOTICED, f"{file.name} jumps at {width} px"
         page.do("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert page.do(_WIDER) <= 0, f"{file.name} is wider than {width} px"
         page.do(AXE.read_text() + "; 0")

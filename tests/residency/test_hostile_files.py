@@ -136,6 +136,7 @@ def test_bytes_that_look_encrypted_are_named_and_ordinary_ones_are_not() -> None
         "numbers": chance.integers(0, 10_000, 20_000).tobytes(),
         "text": b"the quick brown fox " * 2000,
         "an array of hashes": written(lambda out: np.save(out, chance.integers(0, 1 << 63, 20_000))),
+        "an Embedded OpenType font": bytes(8) + b"\x02\x00\x02\x00" + bytes(22) + b"LP" + chance.bytes(20_000),
         "a random state": pickle.dumps(np.random.default_rng(1)) + pickle.dumps(np.random.RandomState(1)),
     }
 

@@ -12,7 +12,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURE_DATA = (b"IDAT", b"fdAT")
 _MEDIA = re.compile(
     rb"\xff\xd8\xff|GIF8[79]a|RI(?:FF|FX).{4}(?:WEBP|WAVE)|RF64.{4}WAVE|II\*\x00|MM\x00\*|wOF2|%!(?:PS-Adobe)?Font|OggS|ID3|fLaC|\xff[\xfb\xf3\xf2]|.{4}ftyp"
-    rb"|\x1a\x45\xdf\xa3|\x00\x00\x00\x0cjP  ",
+    rb"|\x1a\x45\xdf\xa3|\x00\x00\x00\x0cjP  |.{8}[\x00-\x02]\x00[\x01\x02]\x00.{22}LP",
     re.DOTALL,
 )
 _PROGRAM = re.compile(rb"\x7fELF|MZ|\xcf\xfa\xed\xfe|\xce\xfa\xed\xfe|\xca\xfe\xba\xbe|!<arch>\n")
@@ -37,7 +37,7 @@ _CLOSED_PATTERNS = {name: re.compile(pattern) for name, pattern in _CLOSED.items
 
 def is_media(data: memoryview) -> bool:
     """Tell whether *data* begins as a picture, a font or a sound whose packing is its own."""
-    return bool(_MEDIA.match(data[:16]))
+    return bool(_MEDIA.match(data[:36]))
 
 
 def is_program(data: memoryview) -> bool:
